@@ -1,0 +1,208 @@
+#!/usr/bin/python
+"""Start or replace one service as a process under the run's supervisord."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_process
+short_description: Run one service as a process under the supervisord of a run
+description:
+  - Starts the run's own supervisord on the node when it is not up, and one service under it.
+  - A service that runs with the same specification is left alone; with another one it is stopped, with all its
+    processes, before the new one starts. So deploying a second model replaces the first.
+  - It returns as soon as the process exists. Whether it serves is C(disagg.e2e.service_ready)'s question.
+options:
+  run:
+    description: The run id. All processes carry it in their environment.
+    type: str
+    required: true
+  run_dir:
+    description: The run's directory on this node; supervisord's files go there.
+    type: path
+    required: true
+  node:
+    description: The node's name in the inventory.
+    type: str
+    required: true
+  supervisord:
+    description: Path of the supervisord program on the node.
+    type: path
+    required: true
+  name:
+    description: The service's name, unique in the run on this node.
+    type: str
+    required: true
+  command:
+    description: Program and arguments.
+    type: list
+    elements: str
+    required: true
+  environment:
+    description: Variables of the service besides C(PATH), C(HOME) and C(LANG). The caller's own are not inherited.
+    type: dict
+    default: {}
+  log:
+    description: File that takes the service's standard output and error.
+    type: path
+    required: true
+  stop_signal:
+    description: Signal that asks the service to end.
+    type: str
+    default: TERM
+  stop_grace:
+    description: Seconds between that signal and SIGKILL.
+    type: int
+    default: 10
+author: Disagg E2E maintainers
+"""
+
+EXAMPLES = r"""
+- name: Start the router
+  disagg.e2e.service_process:
+    run: manual
+    run_dir: /tmp/disagg/manual/prefill
+    node: prefill
+    supervisord: /usr/bin/supervisord
+    name: router
+    command: [python3, -m, sglang_router.launch_router]
+    log: /tmp/disagg/manual/prefill/router.log
+"""
+
+RETURN = r"""
+pid:
+  description: Process id of the service's first process.
+  returned: success
+  type: int
+started_at:
+  description: When the kernel started that process, in seconds since the epoch.
+  returned: success
+  type: float
+"""
+
+import json
+import os
+import subprocess
+import sys
+import xmlrpc.client
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.disagg.e2e.plugins.module_utils import node_state
+from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import MAX_SOCKET_PATH, Supervisor
+
+_START_SECONDS = 20.0
+
+
+def _base_environment(parameters: dict[str, Any]) -> dict[str, str]:
+    """Make the environment of a process of this run: nothing of the caller's but where programs and home are."""
+    return {
+        "PATH": os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        "HOME": str(Path("~").expanduser()),
+        "LANG": "C.UTF-8",
+        "SPT_NOENV": "1",  # setproctitle must not overwrite the environment: it marks whose the process is
+        node_state.RUN_VARIABLE: parameters["run"],
+        node_state.NODE_VARIABLE: parameters["node"],
+    }
+
+
+def _ensure_supervisord(module: AnsibleModule, supervisor: Supervisor) -> None:
+    if supervisor.is_up():
+        return
+    if len(str(supervisor.socket)) > MAX_SOCKET_PATH:
+        module.fail_json(
+            msg=f"{supervisor.socket} is longer than the {MAX_SOCKET_PATH} bytes a Unix socket's path may have: "
+            "set disagg_state_dir in the inventory to a shorter directory"
+        )
+    supervisor.write_config()
+    environment = _base_environment(module.params)
+    environment[node_state.SERVICE_VARIABLE] = "supervisord"
+    command = [module.params["supervisord"], "-c", str(supervisor.config)]
+    try:
+        done = subprocess.run(
+            command, env=environment, cwd="/", capture_output=True, text=True, check=False, timeout=_START_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        module.fail_json(msg=f"supervisord did not start: {error}; is supervisor installed on this node?")
+    if done.returncode != 0 or not supervisor.wait_up(_START_SECONDS):
+        module.fail_json(msg=f"supervisord did not start: {done.stdout}{done.stderr}; see {supervisor.config}")
+
+
+def _remove(supervisor: Supervisor, run: str, node: str, name: str) -> None:
+    """Stop a service and make sure that none of its processes is left."""
+    if supervisor.status(name) is not None:
+        try:
+            supervisor.rpc.stopProcess(name, True)
+        except xmlrpc.client.Fault as fault:
+            if "NOT_RUNNING" not in fault.faultString:
+                raise
+        supervisor.rpc.removeProcessGroup(name)
+    for left in node_state.run_processes(run, node, name):
+        try:
+            os.kill(left["pid"], 9)
+        except ProcessLookupError:
+            continue
+    node_state.wait_gone(run, 5.0, node, name)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "run": {"type": "str", "required": True},
+            "run_dir": {"type": "path", "required": True},
+            "node": {"type": "str", "required": True},
+            "supervisord": {"type": "path", "required": True},
+            "name": {"type": "str", "required": True},
+            "command": {"type": "list", "elements": "str", "required": True},
+            "environment": {"type": "dict", "default": {}},
+            "log": {"type": "path", "required": True},
+            "stop_signal": {"type": "str", "default": "TERM"},
+            "stop_grace": {"type": "int", "default": 10},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    name = parameters["name"]
+    supervisor = Supervisor(parameters["run_dir"])
+    spec: dict[str, Any] = {
+        "command": parameters["command"],
+        "environment": {
+            **_base_environment(parameters),
+            **{key: str(value) for key, value in parameters["environment"].items()},
+            node_state.SERVICE_VARIABLE: name,
+        },
+        "directory": parameters["run_dir"],
+        "log": parameters["log"],
+        "stop_signal": parameters["stop_signal"],
+        "stop_grace": parameters["stop_grace"],
+    }
+    record = supervisor.programs / f"{name}.json"
+    status = supervisor.status(name) if supervisor.is_up() else None
+    same = record.exists() and json.loads(record.read_text()) == spec
+    changed = not (status is not None and status["statename"] == "RUNNING" and same)
+    if module.check_mode:
+        module.exit_json(changed=changed)
+    if changed:
+        _ensure_supervisord(module, supervisor)
+        _remove(supervisor, parameters["run"], parameters["node"], name)
+        Path(parameters["log"]).parent.mkdir(parents=True, exist_ok=True)
+        supervisor.write_program(name, spec)
+        record.touch(mode=0o600)
+        record.write_text(json.dumps(spec))
+        supervisor.rpc.reloadConfig()
+        supervisor.rpc.addProcessGroup(name)
+        status = supervisor.status(name)
+    if status is None or status["pid"] == 0:
+        # It ended within milliseconds. That is service_ready's to report, with the log.
+        module.exit_json(changed=changed, pid=0, started_at=float(status["start"]) if status else 0.0)
+    found = node_state.process(status["pid"])
+    module.exit_json(
+        changed=changed,
+        pid=status["pid"],
+        started_at=found["started_at"] if found else float(status["start"]),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
