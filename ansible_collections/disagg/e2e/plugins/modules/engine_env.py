@@ -29,6 +29,12 @@ options:
     description: Directory that holds environments.
     type: path
     required: true
+  uv:
+    description: >-
+      Path of the uv program on the node, which installs three times as fast as pip. Empty, or where there is none,
+      pip installs.
+    type: path
+    default: ""
   extra_index_url:
     description: Index used only if the node's own configuration does not know O(extra_index_for).
     type: str
@@ -124,6 +130,19 @@ def _index_options(pip: list[str], parameters: dict[str, Any], deadline: float) 
     return []
 
 
+def _pip_indexes(pip: list[str], deadline: float) -> list[str]:
+    """Hand pip's indexes on to uv, which does not read pip's configuration."""
+    flags = {"index-url": "--default-index", "extra-index-url": "--index", "find-links": "--find-links"}
+    # Like pip, and unlike uv's default: of all indexes the best match, not the first index that knows the name.
+    options = ["--index-strategy", "unsafe-best-match"]
+    for line in _step([*pip, "config", "list"], deadline).splitlines():
+        key, _, value = line.partition("=")
+        flag = flags.get(key.rpartition(".")[2])
+        for word in value.strip().strip("'\"").replace("\\n", " ").split() if flag else []:
+            options += [str(flag), word]
+    return options
+
+
 def _build(directory: Path, parameters: dict[str, Any]) -> None:
     """Make the environment in place (virtual environments do not survive a rename) and mark it complete."""
     started = time.monotonic()
@@ -135,7 +154,11 @@ def _build(directory: Path, parameters: dict[str, Any]) -> None:
     python = str(directory / "bin" / "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     options = _index_options(pip, parameters, deadline)
-    _step([*pip, "install", "--quiet", "--no-deps", "--no-compile", *options, "-r", str(lock)], deadline)
+    if parameters["uv"] and os.access(parameters["uv"], os.X_OK):
+        command = [parameters["uv"], "pip", "install", "--quiet", "--python", python, *_pip_indexes(pip, deadline)]
+    else:
+        command = [*pip, "install", "--quiet", "--no-compile"]
+    _step([*command, "--no-deps", *options, "-r", str(lock)], deadline)
     # Side by side, and here rather than at the first start: importing is what an engine's start mostly consists of.
     compiling = [python, "-m", "compileall", "-q", "-j", str(os.cpu_count() or 1), str(directory / "lib")]
     # A package may carry a file that is no valid Python (templates, tests of old syntax); it is not imported either.
@@ -169,6 +192,7 @@ def main() -> None:
             "requirements": {"type": "str", "required": True},
             "path_files": {"type": "dict", "default": {}},
             "cache_dir": {"type": "path", "required": True},
+            "uv": {"type": "path", "default": ""},
             "extra_index_url": {"type": "str", "default": ""},
             "extra_index_for": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 1800},

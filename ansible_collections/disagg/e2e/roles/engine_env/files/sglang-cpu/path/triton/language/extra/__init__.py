@@ -1,0 +1,1 @@
+"""Stand-in for ``triton.language.extra``, the folder of ``libdevice``."""

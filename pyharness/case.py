@@ -1,0 +1,138 @@
+"""Test cases as declared in playbooks/vars/<case>.yml."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pyharness import paths
+from pyharness.errors import UsageError
+
+CASE_PREFIXES = ("test_", "bench_", "chaos_")
+
+LIFECYCLES = ("pre_merge", "post_merge", "nightly", "weekly", "release")
+TYPES = ("unit", "integration", "e2e", "benchmark", "stress")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Request(_Strict):
+    """The request whose answer is judged."""
+
+    path: str = Field(pattern="^/")
+    body: dict[str, Any] = Field(alias="json")
+    timeout_seconds: float = Field(gt=0, le=3600)
+
+
+class Gpus(_Strict):
+    """What the case takes of each node's GPUs."""
+
+    tensor_parallel: int = Field(ge=1)
+    first: int = Field(ge=0)
+
+
+class TestCase(_Strict):
+    """One declaration. See docs/adding-a-test-case.md for what each key means."""
+
+    __test__ = False  # not a test of pytest's
+
+    test_case: str
+    title: str
+    engine: str
+    nodes: list[str] = Field(min_length=1)
+    models: list[str] = Field(min_length=1)
+    gpus: Gpus
+    transport: Literal["rdma", "tcp"]
+    ports: dict[str, int]
+    request: Request
+    reference: Literal["transformers", "single_engine", "recorded"]
+    markers: list[str]
+
+    @property
+    def prompt(self) -> str:
+        """The text that the request asks to go on with."""
+        return str(self.request.body.get("text", ""))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML as usual, but a key that stands twice in a mapping is an error: the second would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen: set[Any] = set()
+        for key_node, _value in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is no text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def names() -> list[str]:
+    """Return the names of all declared test cases."""
+    return sorted(path.stem for path in paths.DECLARATIONS.glob("*.yml") if path.stem.startswith(CASE_PREFIXES))
+
+
+def load(name: str, directory: Path | None = None) -> TestCase:
+    """Load a declaration.
+
+    Args:
+        name: the test case's name.
+        directory: where declarations lie; default is playbooks/vars.
+
+    Raises:
+        UsageError: there is none of that name, or it has a mistake. The text names file, key and what would do.
+    """
+    path = (directory or paths.DECLARATIONS) / f"{name}.yml"
+    if not path.is_file():
+        raise UsageError(f"no test case is called {name}{_nearest(name, names())}; see: python -m pyharness list")
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.load(text, _UniqueKeys)  # noqa: S506 (a SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: no valid YAML: {_one_line(error)}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: has to be a mapping of keys to values")
+    try:
+        case = TestCase.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_explain(error)}") from error
+    if case.test_case != name:
+        raise UsageError(f"{path}: test_case is {case.test_case!r} and has to be the file's name, {name!r}")
+    return case
+
+
+def _explain(error: ValidationError) -> str:
+    """Say what is wrong with the first key that is wrong."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    known = _known_keys(first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{key}: no such key{_nearest(str(first['loc'][-1]), known)}"
+    if first["type"] == "missing":
+        return f"{key}: is missing"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, not {str(first['input'])[:80]!r}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the mapping at `location` may have."""
+    model: type[BaseModel] = {"request": Request, "gpus": Gpus}.get(str(location[0]), TestCase) if len(location) > 1 else TestCase
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _nearest(wrong: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(wrong, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f" (there is: {', '.join(known)})"
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,124 @@
+"""What Ansible says it deployed: the only thing that it hands to Python (role `deployment` writes it)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Service(_Part):
+    """One process that was started on a node."""
+
+    name: str
+    kind: str
+    node: str
+    address: str
+    port: int
+    url: str
+    ready_url: str
+    ready_timeout: float
+    hang_timeout: float
+    pid: int
+    started_at: float
+    ready_at: float | None
+    command: list[str]
+    environment: dict[str, str]
+    log: str
+    run_dir: str
+
+
+class Model(_Part):
+    """The model that is served."""
+
+    name: str
+    path: str
+    revision: str | None
+    config: dict[str, Any] | None
+    stand_in: dict[str, Any] | None
+
+
+class Engine(_Part):
+    """What serves it."""
+
+    name: str
+    platform: str
+    runtime: str
+    environment: str
+
+
+class Wheel(_Part):
+    """The wheel under test."""
+
+    file: str
+    sha256: str
+    version: str
+    source: str
+    package: str
+    directory: str
+
+
+class Transport(_Part):
+    """What the case declares, and what it asks for on this inventory."""
+
+    declared: str
+    requested: str
+
+
+class Reference(_Part):
+    """What one engine alone answers."""
+
+    method: str
+    answer: dict[str, Any] | None = None
+
+
+class Deployment(_Part):
+    """One deployment of one model."""
+
+    schema_version: int
+    run_id: str
+    test_case: str
+    engine: Engine
+    runtime: str
+    model: Model
+    entry: str
+    transport: Transport
+    wheel: Wheel
+    reference: Reference
+    nodes: list[str]
+    services: list[Service]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the engine is the simulator, so that nothing follows for a product."""
+        return self.engine.platform == "simulator"
+
+    def of_kind(self, kind: str) -> list[Service]:
+        """Return the services of one kind, such as prefill."""
+        return [service for service in self.services if service.kind == kind]
+
+    @property
+    def started_at(self) -> float:
+        """When the first service was started, in seconds since the epoch."""
+        return min(service.started_at for service in self.services)
+
+    @property
+    def ready_at(self) -> float:
+        """When the last service was ready, in seconds since the epoch; its start where that is not known."""
+        return max(service.ready_at or service.started_at for service in self.services)
+
+
+def read(path: Path) -> Deployment:
+    """Read a deployment.
+
+    Raises:
+        OSError: the file is not there.
+        ValueError: it is not what this version of the harness understands.
+    """
+    return Deployment.model_validate(json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,91 @@
+"""What a failed playbook means: whose failure it is, the evidence, and what to do next."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pyharness.playbook import error_line
+from pyharness.results import Failure
+
+if TYPE_CHECKING:
+    from pyharness.playbook import Outcome, TaskFailure
+    from pyharness.results import FailureClass
+
+# Last words of a service that are not the product's: the first that matches.
+_NOT_THE_PRODUCT: tuple[tuple[str, FailureClass, str], ...] = (
+    (r"Address already in use", "infrastructure", "end what holds the port, then run again"),
+    (r"No space left on device", "infrastructure", "free space on the node"),
+    (r"Cannot allocate memory|MemoryError|out of memory", "infrastructure", "free memory on the node"),
+)
+_BY_ROLE: dict[str, tuple[FailureClass, str]] = {
+    "node": ("infrastructure", "the node cannot take the run as it is"),
+    "engine_env": ("infrastructure", "see whether the node reaches its package index and has room"),
+    "wheel": ("configuration", "give --wheel a file ending in .whl, or a version that the package index has"),
+    "model": ("configuration", "see disagg_models of the inventory"),
+}
+
+
+def explain(outcome: Outcome, phase: str, model: str | None) -> list[Failure]:
+    """Return the failures that a playbook's end tells of, the first cause first; empty when it went well."""
+    if outcome.ok:
+        return []
+    if outcome.status == "timeout":
+        return [
+            Failure(
+                class_="infrastructure",
+                check=phase,
+                evidence=f"the playbook did not end within its time and was stopped after {outcome.seconds:.0f} s",
+                hint=f"the task it was at is the last one in logs/ansible/{phase}*.log",
+                model=model,
+            )
+        ]
+    if not outcome.failures:
+        return [
+            Failure(
+                class_="configuration",
+                check=phase,
+                evidence=error_line(outcome.output),
+                hint="the inventory or the playbook is wrong; Ansible's whole output is in logs/ansible/",
+                model=model,
+            )
+        ]
+    return [_task(failure, phase, model) for failure in outcome.failures]
+
+
+def _task(failure: TaskFailure, phase: str, model: str | None) -> Failure:
+    if failure.unreachable:
+        return Failure(
+            class_="infrastructure",
+            check=phase,
+            evidence=f"{failure.node} cannot be reached: {' '.join(failure.message.split())}",
+            hint=f"see whether {failure.node} is up and lets Ansible in: ansible -m ansible.builtin.ping {failure.node}",
+            model=model,
+        )
+    if failure.details:
+        return _service(failure, model)
+    class_, hint = _BY_ROLE.get(failure.role, ("unknown", f"Ansible's whole output is in logs/ansible/{phase}*.log"))
+    prefix = "" if failure.message.startswith(failure.node) else f"{failure.node}: "
+    return Failure(
+        class_=class_, check=phase, evidence=prefix + " ".join(failure.message.split()), hint=hint, model=model
+    )
+
+
+def _service(failure: TaskFailure, model: str | None) -> Failure:
+    """Explain a service that did not become ready (module service_ready)."""
+    details = failure.details
+    tail = "\n".join(details["tail"])
+    class_: FailureClass = "product"
+    hint = f"the whole log is {details['log']} on {failure.node}; a copy is in the results' logs folder"
+    for pattern, other, advice in _NOT_THE_PRODUCT:
+        if re.search(pattern, tail):
+            class_, hint = other, advice
+            break
+    return Failure(
+        class_=class_,
+        check="services_ready",
+        evidence=f"service {details['service']} on {failure.node} {details['kind']}: {details['detail']}; last lines of "
+        f"{details['log']}:\n{tail}",
+        hint=hint,
+        model=model,
+    )

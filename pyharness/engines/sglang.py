@@ -1,0 +1,68 @@
+"""SGLang 0.5: its /generate, its metrics. Names read in sglang 0.5.23, srt/observability/metrics_collector.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from pyharness.engines.base import Answer, Counters
+
+_MIB = 1024 * 1024
+_TRANSFERRED = "sglang:kv_transfer_total_mb"
+_FAILED = "sglang:num_transfer_failed_reqs_total"
+_COMPUTED = "sglang:prefill_effective_tokens_total"
+
+
+class SGLang:
+    """The engine."""
+
+    metrics_path = "/metrics"
+    models_path = "/v1/models"
+
+    def one_token(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return a request for one token, of a prompt that shares no prefix with the request under test."""
+        return {
+            **body,
+            "text": "Ready?",
+            "sampling_params": {**body.get("sampling_params", {}), "max_new_tokens": 1},
+        }
+
+    def answer(self, document: Any) -> Answer:
+        """Read the answer of /generate."""
+        if not isinstance(document, dict):
+            raise ValueError(f"the answer is no JSON object but {str(document)[:200]}")
+        if "error" in document:
+            raise ValueError(f"the answer holds an error object: {str(document['error'])[:400]}")
+        text, meta = document.get("text"), document.get("meta_info")
+        if not isinstance(text, str):
+            raise ValueError(f"the answer has no text: {str(document)[:400]}")
+        tokens = meta.get("prompt_tokens") if isinstance(meta, dict) else None
+        return Answer(text=text, prompt_tokens=tokens if isinstance(tokens, int) else None)
+
+    def served_models(self, document: Any) -> list[str]:
+        """Read /v1/models."""
+        try:
+            return [str(entry["id"]) for entry in document["data"]]
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"/v1/models gave {str(document)[:200]}") from error
+
+    def counters(self, metrics: str) -> Counters:
+        """Read /metrics, summed over all ranks. A sum that no sample stands for is 0 once there are samples at all."""
+        totals: dict[str, float] = {}
+        seen = False
+        for family in text_string_to_metric_families(metrics):
+            for sample in family.samples:
+                seen = seen or sample.name.startswith("sglang:")
+                # Tokens found in a cache are no computation: mode says which is which.
+                if sample.name == _COMPUTED and sample.labels.get("mode") != "input":
+                    continue
+                totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
+        if not seen:
+            return Counters(None, None, None, None)
+        return Counters(
+            transferred_bytes=round(totals.get(f"{_TRANSFERRED}_sum", 0.0) * _MIB),
+            transfers=round(totals.get(f"{_TRANSFERRED}_count", 0.0)),
+            failed_transfers=round(totals.get(_FAILED, 0.0)),
+            computed_tokens=round(totals.get(_COMPUTED, 0.0)),
+        )

@@ -1,0 +1,396 @@
+"""The life of one run: provision, deploy, verify, exercise, tear down, and a verdict whatever happens."""
+
+from __future__ import annotations
+
+import importlib
+import secrets
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyharness import case as cases
+from pyharness import deployment as deployments
+from pyharness import diagnosis, engines, exercise, paths, reference, results, versions
+from pyharness.errors import UsageError
+from pyharness.interrupt import Interrupt, Interrupted
+from pyharness.playbook import PlaybookRunner
+from pyharness.results_dir import ResultsDir
+from pyharness.verification import clean
+from pyharness.verification.base import Recorder, Subject
+from pyharness.verification.node_probe import Nodes
+from pyharness.verification.wheel import read_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyharness.deployment import Deployment, Service
+    from pyharness.exercise import Exchange
+    from pyharness.playbook import Outcome
+    from pyharness.results import Check
+
+PROVISION_SECONDS = 45 * 60
+DEPLOY_SECONDS = 20 * 60
+TEARDOWN_SECONDS = 5 * 60
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is asked to do.
+
+    Attributes:
+        test_case: its name.
+        inventory: path of the inventory.
+        results: folder that takes one folder per test case.
+        wheel: a wheel's path or a version; None takes the inventory's.
+        models: only these of the declared models; empty takes all.
+        keep: leave the last deployment up.
+        extra_vars: further variables for the playbooks.
+        tell: told of every step, for a person.
+    """
+
+    test_case: str
+    inventory: Path = paths.DEFAULT_INVENTORY
+    results: Path = Path("run")
+    wheel: str | None = None
+    models: tuple[str, ...] = ()
+    keep: bool = False
+    extra_vars: dict[str, Any] = field(default_factory=dict)
+    tell: Callable[[str], None] = lambda _text: None
+
+
+class _GiveUp(Exception):  # noqa: N818
+    """The rest of the run makes no sense; the failures say why."""
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and that two runs never share."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def run_case(options: Options) -> results.Report:
+    """Run one test case from a clean node to a clean node.
+
+    Args:
+        options: what to do.
+
+    Returns:
+        the report, which is written to the results folder too, whatever its verdict.
+
+    Raises:
+        UsageError: what is asked for cannot be done. Where the test case is known, an error result is written first,
+            so that no earlier Pass stays in place.
+    """
+    case = cases.load(options.test_case)
+    folder = ResultsDir(options.results, options.test_case)
+    run = _Run(options, case, folder)
+    folder.write(run.report)
+    try:
+        run.check_options()
+    except UsageError as error:
+        run.finish(error)
+        raise
+    with run.interrupt.armed():
+        run.live()
+    return run.report
+
+
+class _Run:
+    """One run. `live` is its whole life; the other methods are its phases."""
+
+    def __init__(self, options: Options, case: cases.TestCase, folder: ResultsDir) -> None:
+        self.options, self.case, self.folder = options, case, folder
+        self.run_id = new_run_id()
+        self.interrupt = Interrupt()
+        self.models = list(options.models or case.models)
+        self.report = results.Report(
+            test_case=case.test_case,
+            run_id=self.run_id,
+            started_at=results.now(),
+            inventory=str(options.inventory),
+            engine={"name": case.engine},
+            models=[results.ModelResult(name=name) for name in self.models],
+            transport=results.TransportUse(declared=case.transport),
+        )
+        self.deployed: list[Deployment] = []
+        self._started = time.monotonic()
+        (folder.logs / "ansible").mkdir(exist_ok=True)
+        self.nodes = Nodes(options.inventory)
+        self.playbooks = PlaybookRunner(options.inventory, folder.logs / "ansible", self.interrupt.is_set)
+        self._touched_nodes = False
+        self._single_runs: list[str] = []
+
+    def check_options(self) -> None:
+        """Find out what can be found out before anything is touched.
+
+        Raises:
+            UsageError: something cannot be done.
+        """
+        options = self.options
+        if not options.inventory.exists():
+            known = ", ".join(sorted(f"inventories/{path.name}" for path in paths.INVENTORIES.iterdir()))
+            raise UsageError(f"-i {options.inventory}: there is no such inventory; there are {known}")
+        for name in options.models:
+            if name not in self.case.models:
+                raise UsageError(
+                    f"--model {name}: {self.case.test_case} declares {', '.join(self.case.models)}; name one of them"
+                )
+        if options.wheel is not None and options.wheel.endswith(".whl"):
+            read_wheel(Path(options.wheel))
+        elif options.wheel is not None and ("/" in options.wheel or not options.wheel[:1].isdigit()):
+            raise UsageError(
+                f"--wheel {options.wheel}: this is neither a file ending in .whl nor a version such as 0.3.13"
+            )
+        engines.engine(self.case.engine)
+
+    def live(self) -> None:
+        """Do everything, and end in a written report."""
+        error: UsageError | None = None
+        try:
+            self._provision()
+            for model in self.report.models:
+                self._one_model(model)
+        except _GiveUp:
+            pass
+        except UsageError as problem:
+            error = problem
+        except Interrupted:
+            pass
+        finally:
+            try:
+                if not (self.options.keep and not self.interrupt.is_set()):
+                    self._teardown()
+            finally:
+                self.finish(error)
+                self.playbooks.close()
+
+    def finish(self, error: UsageError | None = None) -> None:
+        """Judge and write the results."""
+        failures = self.report.failures
+        if self.interrupt.signal_name:
+            at = self.report.phases[-1].name if self.report.phases else "the start"
+            failures.insert(0, _failure("test", "interrupted", f"{self.interrupt.signal_name} ended the run", at))
+        if error is not None:
+            failures.insert(0, _failure("configuration", "usage", str(error), "correct it and run again"))
+        self.report.finished_at = results.now()
+        self._sum_up_time()
+        self.report.judge()
+        wheel = self.deployed[-1].wheel if self.deployed else None
+        self.folder.write_environment(
+            {
+                "test_case_name": self.case.test_case,
+                "DISAGG_RUN_ID": self.run_id,
+                "DISAGG_INVENTORY": str(self.options.inventory),
+                "DISAGG_WHEEL": wheel.version if wheel else self.options.wheel or "",
+            }
+        )
+        self.folder.write_deployments([entry.model_dump(mode="json") for entry in self.deployed])
+        self.folder.write(self.report)
+
+    # ---------------------------------------------------------------- phases
+
+    @contextmanager
+    def _phase(self, name: str, model: str | None = None) -> Iterator[results.Phase]:
+        self.interrupt.check()
+        self.options.tell(f"{name}{f' {model}' if model else ''}")
+        phase = results.Phase(name=name, model=model, status="failed", started_at=results.now(), seconds=0.0)
+        self.report.phases.append(phase)
+        started = time.monotonic()
+        try:
+            yield phase
+            phase.status = "ok"
+        finally:
+            phase.seconds = round(time.monotonic() - started, 3)
+
+    def _variables(self) -> dict[str, Any]:
+        variables: dict[str, Any] = {
+            "disagg_run": self.run_id,
+            "disagg_hosts": ":".join(self.case.nodes),
+            "models": self.models,
+        }
+        if self.options.wheel is not None:
+            is_file = self.options.wheel.endswith(".whl")
+            variables["disagg_wheel"] = str(Path(self.options.wheel).resolve()) if is_file else self.options.wheel
+        return {**variables, **self.options.extra_vars}
+
+    def _play(self, phase: str, outcome: Outcome, model: str | None = None) -> None:
+        """Go on if a playbook went well, give up if not."""
+        self.interrupt.check()
+        failures = diagnosis.explain(outcome, phase, model)
+        self.report.failures += failures
+        if failures:
+            raise _GiveUp
+
+    def _provision(self) -> None:
+        problems: list[UsageError] = []
+
+        def load() -> None:
+            try:
+                self.nodes.load()
+            except UsageError as error:
+                problems.append(error)
+
+        # Ansible reads the inventory for the playbook, and testinfra has it read for the checks: side by side.
+        reading = threading.Thread(target=load)
+        reading.start()
+        try:
+            with self._phase("provision"):
+                self._touched_nodes = True
+                outcome = self.playbooks.run(
+                    f"{self.case.test_case}.yml",
+                    self._variables(),
+                    label="provision",
+                    tags="provision",
+                    timeout=PROVISION_SECONDS,
+                )
+                reading.join()
+                if problems and not self.interrupt.is_set():
+                    raise problems[0]
+                self._play("provision", outcome)
+        finally:
+            reading.join()
+
+    def _one_model(self, result: results.ModelResult) -> None:
+        recorder = Recorder(result.name, self.report.failures, result.checks, self._tell_check)
+        method = self._reference_method()
+        known = self._reference_answer(method, result.name)
+        with self._phase("deploy", result.name):
+            deployment = self._deploy(f"{self.case.test_case}.yml", result.name)
+            if method != "transformers":
+                answered = deployments.Reference(method=method, answer=known)
+                deployment = deployment.model_copy(update={"reference": answered})
+            self.deployed.append(deployment)
+        self._describe(deployment, result)
+        subject = Subject(deployment, self.nodes, self.options.wheel)
+        engine = engines.engine(self.case.engine)
+        module = importlib.import_module(f"pyharness.verification.{self.case.test_case}")
+        with self._phase("verify", result.name):
+            module.verify(subject, engine, recorder)
+        with self._phase("exercise", result.name):
+            log = self.folder.model_logs(paths.slug(result.name)) / "curl_response.log"
+            module.exercise_model(
+                subject, self.case, engine, recorder, self.report.transport, self._sender(subject, log)
+            )
+        if any(failure.spoils_judgement for failure in self.report.failures):
+            raise _GiveUp
+
+    def _deploy(self, playbook: str, model: str, phase: str = "deploy", **variables: Any) -> Deployment:
+        file = self.folder.root / f".{phase}-{paths.slug(model)}.json"
+        wanted = {"disagg_model": model, "disagg_deployment_file": str(file.resolve()), **variables}
+        outcome = self.playbooks.run(
+            playbook,
+            {**self._variables(), **wanted},
+            label=f"{phase}-{paths.slug(model)}",
+            tags="deploy",
+            timeout=DEPLOY_SECONDS,
+        )
+        self._play(phase, outcome, model)
+        deployment = deployments.read(file)
+        file.unlink()
+        return deployment
+
+    def _reference_method(self) -> str:
+        """Return how the reference answer is found here: the inventory may name another way than the test case."""
+        first = self.nodes.names(self.case.nodes)[0]
+        variable = "disagg_reference"
+        method = self.options.extra_vars.get(variable) or self.nodes.variable(first, variable) or self.case.reference
+        if method not in reference.METHODS:
+            raise UsageError(f"{variable}: {method!r} is not one of {', '.join(reference.METHODS)}")
+        return str(method)
+
+    def _reference_answer(self, method: str, model: str) -> dict[str, Any] | None:
+        """Return what one engine alone answers, unless provisioning finds it out."""
+        if method == "recorded":
+            return reference.recorded(self.case, model)
+        if method != "single_engine":
+            return None
+        run = f"{self.run_id}-single"
+        names = {"disagg_run": run, "test_case": self.case.test_case}
+        with self._phase("reference", model):
+            self._single_runs.append(run)
+            alone = self._deploy("single_engine.yml", model, "reference", **names)
+            self.report.timing.engine_start += alone.ready_at - alone.started_at
+            answer = reference.ask_single_engine(alone, self.case, engines.engine(self.case.engine))
+            self._take_down(run, f"reference-teardown-{paths.slug(model)}")
+            self._single_runs.remove(run)
+        return answer
+
+    def _take_down(self, run: str, label: str) -> Outcome:
+        variables = {
+            "disagg_run": run,
+            "disagg_hosts": ":".join(self.case.nodes),
+            "disagg_logs_to": str(self.folder.logs.resolve()),
+        }
+        outcome = self.playbooks.run("teardown.yml", variables, label=label, timeout=TEARDOWN_SECONDS, patient=True)
+        self.report.failures += diagnosis.explain(outcome, "teardown", None)
+        self.folder.unpack_logs()
+        return outcome
+
+    def _sender(self, subject: Subject, log: Path) -> Callable[[str, dict[str, Any], float], Exchange]:
+        def watch() -> str | None:
+            if self.interrupt.is_set():
+                return f"given up: {self.interrupt.signal_name}"
+            ended = subject.nodes.ended(subject.deployment.services)
+            return f"service {ended[0].name} on {ended[0].node} has ended" if ended else None
+
+        def send(url: str, body: dict[str, Any], timeout: float) -> Exchange:
+            exchange = exercise.post(url, body, timeout, watch=watch)
+            self.report.timing.inference += exchange.seconds
+            with log.open("a", encoding="utf-8") as stream:
+                stream.write(exchange.transcript() + "\n")
+            self.interrupt.check()
+            return exchange
+
+        return send
+
+    def _teardown(self) -> None:
+        if not self._touched_nodes:
+            return
+        services: list[Service] = [service for entry in self.deployed for service in entry.services]
+        recorder = Recorder(None, self.report.failures, self.report.checks, self._tell_check)
+        phase = results.Phase(name="teardown", status="failed", started_at=results.now(), seconds=0.0)
+        self.report.phases.append(phase)
+        self.options.tell("teardown")
+        started = time.monotonic()
+        for run in self._single_runs:
+            self._take_down(run, "reference-teardown")
+        outcome = self._take_down(self.run_id, "teardown")
+        try:
+            names = self.nodes.names(self.case.nodes)
+        except UsageError:
+            names = []  # the inventory is no good: that is the failure, and nothing was started
+        if names:
+            recorder.run("nodes_clean", lambda: clean.nodes_clean(self.nodes, names, self.run_id, services))
+        phase.status = "ok" if outcome.ok else "failed"
+        phase.seconds = round(time.monotonic() - started, 3)
+
+    # ---------------------------------------------------------------- the report
+
+    def _describe(self, deployment: Deployment, result: results.ModelResult) -> None:
+        report, wheel = self.report, deployment.wheel
+        report.engine = deployment.engine.model_dump()
+        report.simulated, report.runtime = deployment.simulated, deployment.runtime
+        report.transport.requested = deployment.transport.requested
+        report.artifacts["wheel"] = {"file": Path(wheel.file).name, "sha256": wheel.sha256, "source": wheel.source}
+        result.served = deployment.model.model_dump(include={"path", "revision", "stand_in"})
+        report.timing.engine_start += deployment.ready_at - deployment.started_at
+        if not report.versions:
+            report.versions = versions.of(deployment, self.nodes)
+            self.folder.keep_wheel(Path(wheel.file))
+
+    def _sum_up_time(self) -> None:
+        timing = self.report.timing
+        timing.total = round(time.monotonic() - self._started, 3)
+        timing.engine_start, timing.inference = round(timing.engine_start, 3), round(timing.inference, 3)
+        timing.own = round(timing.total - timing.engine_start - timing.inference, 3)
+
+    def _tell_check(self, check: Check, message: str) -> None:
+        first = message.splitlines()[0] if message else ""
+        self.options.tell(f"  {check.status:<7} {check.id}{f': {first}' if first else ''}")
+
+
+def _failure(class_: results.FailureClass, check: str, evidence: str, hint: str) -> results.Failure:
+    return results.Failure(class_=class_, check=check, evidence=evidence, hint=hint, spoils_judgement=True)

@@ -1,0 +1,163 @@
+"""Run playbooks. The only module that knows ansible-runner.
+
+What ansible-runner leaves behind holds the controller's whole environment, tokens included, so its private
+directory is temporary and goes when the playbook has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ansible_runner
+
+from pyharness import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# How long a playbook may still take to end by itself once one of its nodes has failed for good.
+_AFTER_FAILURE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class TaskFailure:
+    """One failed task on one node."""
+
+    node: str
+    task: str
+    role: str
+    message: str
+    unreachable: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a playbook ended.
+
+    `status` is ansible-runner's: successful, failed, timeout or canceled.
+    """
+
+    status: str
+    failures: list[TaskFailure]
+    output: str
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every task on every node went well."""
+        return self.status == "successful" and not self.failures
+
+
+class PlaybookRunner:
+    """Runs the project's playbooks for one run.
+
+    Args:
+        inventory: the inventory's path.
+        log_dir: folder for Ansible's output, one file per playbook run.
+        cancelled: asked several times a second; true ends the playbook that runs.
+    """
+
+    def __init__(self, inventory: Path, log_dir: Path, cancelled: Callable[[], bool]) -> None:
+        self._inventory = inventory
+        self._log_dir = log_dir
+        self._cancelled = cancelled
+        # Facts that provisioning learned are kept from playbook to playbook of this run, by Ansible's own cache.
+        self._facts = Path(tempfile.mkdtemp(prefix="disagg-e2e-facts-"))
+
+    def close(self) -> None:
+        """Forget the facts."""
+        shutil.rmtree(self._facts, ignore_errors=True)
+
+    def run(
+        self, playbook: str, variables: dict[str, Any], *, label: str, tags: str = "", timeout: int, patient: bool = False
+    ) -> Outcome:
+        """Run a playbook and wait for its end.
+
+        Args:
+            playbook: file name below playbooks/.
+            variables: extra variables.
+            label: name of the file that keeps Ansible's output.
+            tags: only plays with these tags.
+            timeout: seconds after which it is ended.
+            patient: let the other nodes go on when one failed. Otherwise the playbook is ended: a prefill server
+                need not become ready when the decode server is dead.
+        """
+        failures: list[TaskFailure] = []
+        failed_at: list[float] = []
+
+        def on_event(event: dict[str, Any]) -> bool:
+            failure = _failure_of(event)
+            if failure is not None:
+                failures.append(failure)
+                failed_at.append(time.monotonic())
+            return True
+
+        def cancel() -> bool:
+            given_up = not patient and failed_at and time.monotonic() - failed_at[0] > _AFTER_FAILURE_SECONDS
+            return bool(given_up) or (not patient and self._cancelled())
+
+        private = Path(tempfile.mkdtemp(prefix="disagg-e2e-runner-"))
+        started = time.monotonic()
+        try:
+            result = ansible_runner.run(
+                private_data_dir=str(private),
+                project_dir=str(paths.PLAYBOOKS),
+                playbook=str(paths.PLAYBOOKS / playbook),
+                inventory=str(self._inventory.resolve()),
+                extravars=variables,
+                envvars=self._environment(),
+                cmdline=f"--tags {tags}" if tags else None,
+                event_handler=on_event,
+                cancel_callback=cancel,
+                timeout=timeout,
+                fact_cache=str(self._facts),  # absolute, so it is not below the artifacts, which go with this playbook
+                quiet=True,
+            )
+            with result.stdout as stream:
+                output = stream.read()
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
+        (self._log_dir / f"{label}.log").write_text(output, encoding="utf-8")
+        status = "failed" if result.status == "canceled" and failures else str(result.status)
+        return Outcome(status, failures, output, time.monotonic() - started)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "ANSIBLE_CONFIG": str(paths.PROJECT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(paths.PROJECT),
+            "ANSIBLE_NOCOLOR": "1",
+        }
+
+
+def _failure_of(event: dict[str, Any]) -> TaskFailure | None:
+    """Return the failure that an event tells of; None if it tells of none."""
+    kind, data = event.get("event"), event.get("event_data", {})
+    if kind not in ("runner_on_failed", "runner_on_unreachable", "runner_item_on_failed") or data.get("ignore_errors"):
+        return None
+    result = data.get("res") or {}
+    message = str(result.get("msg") or result.get("stderr") or result.get("exception") or "no message")
+    return TaskFailure(
+        node=str(data.get("host", "?")),
+        task=str(data.get("task", "?")),
+        role=str(data.get("role", "")).removeprefix("disagg.e2e."),
+        message=message.strip(),
+        unreachable=kind == "runner_on_unreachable",
+        details=result.get("failure") or {},
+    )
+
+
+def error_line(output: str) -> str:
+    """Return the first line of Ansible's output that says what was wrong; for what never became a task."""
+    for line in output.splitlines():
+        if line.startswith(("[ERROR]:", "ERROR!")):
+            return line.split(maxsplit=1)[1] if " " in line else line
+    tail = [line for line in output.splitlines() if line.strip()]
+    return tail[-1] if tail else "Ansible said nothing"

@@ -1,0 +1,58 @@
+"""What one engine alone answers, by the method that a test case or its inventory names.
+
+- ``transformers``: the same weights through transformers in float32, computed while provisioning (role `model`).
+- ``single_engine``: one server of the engine under test without disaggregation, deployed before the case itself.
+- ``recorded``: an answer kept in playbooks/references/, for models too large for the other two.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pyharness import exercise, paths
+from pyharness.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyharness.case import TestCase
+    from pyharness.deployment import Deployment
+    from pyharness.engines.base import Engine
+
+METHODS = ("transformers", "single_engine", "recorded")
+REFERENCES = paths.PLAYBOOKS / "references"
+
+
+def recorded(case: TestCase, model: str, directory: Path = REFERENCES) -> dict[str, Any]:
+    """Read a recorded answer.
+
+    Raises:
+        UsageError: there is none, or it is of another prompt.
+    """
+    path = directory / case.test_case / f"{paths.slug(model)}.json"
+    try:
+        answer = dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{path}: there is no recorded answer for {model}; run once with disagg_reference: single_engine in the "
+            "inventory and copy the reference from report.json"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as JSON: {error}") from error
+    if answer.get("prompt") != case.prompt or not isinstance(answer.get("text"), str):
+        raise UsageError(f"{path}: has to hold prompt (the test case's own: {case.prompt!r}), revision and text")
+    return answer
+
+
+def ask_single_engine(deployment: Deployment, case: TestCase, engine: Engine) -> dict[str, Any] | None:
+    """Ask a server that was deployed alone. Returns None if it gives no answer; then nothing can be compared."""
+    url = deployment.entry + case.request.path
+    exchange = exercise.post(url, case.request.body, case.request.timeout_seconds)
+    try:
+        answer = engine.answer(exchange.json())
+    except ValueError:
+        return None
+    if exchange.status != 200 or not answer.text.strip():
+        return None
+    return {"text": answer.text, "prompt_tokens": answer.prompt_tokens}

@@ -1,0 +1,136 @@
+"""The result of a run: what is in report.json, and how the verdict follows from the checks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Verdict = Literal["pass", "fail", "error"]
+FailureClass = Literal["product", "test", "infrastructure", "configuration", "unsupported", "unknown"]
+Status = Literal["pass", "fail", "skipped"]
+
+EXIT_CODES: dict[str, int] = {"pass": 0, "fail": 1, "error": 2}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Failure(_Part):
+    """One thing that went wrong.
+
+    `class` says whose it is: "product" is wrong behaviour of what is tested; with every other class the test could
+    not judge. `spoils_judgement` marks what makes the other checks of the run worthless, such as a wrong wheel.
+    """
+
+    class_: FailureClass = Field(alias="class")
+    check: str
+    evidence: str
+    hint: str
+    model: str | None = None
+    spoils_judgement: bool = False
+
+
+class Check(_Part):
+    """One verified statement with its evidence."""
+
+    id: str
+    status: Status
+    evidence: dict[str, Any]
+    seconds: float
+
+
+class ModelResult(_Part):
+    """What the checks of one model gave."""
+
+    name: str
+    served: dict[str, Any] | None = None
+    verdict: Verdict = "error"
+    checks: list[Check] = Field(default_factory=list)
+
+
+class Phase(_Part):
+    """One phase of the run."""
+
+    name: str
+    node: str | None = None
+    model: str | None = None
+    status: Literal["ok", "failed"]
+    started_at: str
+    seconds: float
+
+
+class TransportUse(_Part):
+    """Which transport was asked for, and which one really carried the KV cache; null where that is not known."""
+
+    declared: str
+    requested: str | None = None
+    used: str | None = None
+    evidence: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class Timing(_Part):
+    """Where the time went, in seconds. `own` is what is neither engine start-up nor inference."""
+
+    total: float = 0.0
+    engine_start: float = 0.0
+    inference: float = 0.0
+    own: float = 0.0
+
+
+class Report(_Part):
+    """report.json."""
+
+    schema_version: int = SCHEMA_VERSION
+    test_case: str
+    run_id: str
+    verdict: Verdict = "error"
+    started_at: str
+    finished_at: str | None = None
+    inventory: str
+    engine: dict[str, Any]
+    simulated: bool | None = None
+    runtime: str | None = None
+    phases: list[Phase] = Field(default_factory=list)
+    models: list[ModelResult] = Field(default_factory=list)
+    checks: list[Check] = Field(default_factory=list)
+    transport: TransportUse
+    versions: dict[str, str | None] = Field(default_factory=dict)
+    artifacts: dict[str, dict[str, Any] | None] = Field(default_factory=lambda: {"wheel": None, "image": None})
+    timing: Timing = Field(default_factory=Timing)
+    failures: list[Failure] = Field(default_factory=list)
+
+    def judge(self) -> Verdict:
+        """Set and return the verdict of each model and of the run.
+
+        Pass needs every model judged and no failure at all. A failure that spoils the judgement makes it an error
+        even if a product check failed too: with the wrong wheel loaded, nothing follows for the right one.
+        """
+        for model in self.models:
+            model.verdict = _verdict(
+                [failure for failure in self.failures if failure.model == model.name], complete=bool(model.checks)
+            )
+        complete = bool(self.models) and all(model.checks for model in self.models)
+        self.verdict = _verdict(self.failures, complete=complete)
+        return self.verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as report.json holds it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _verdict(failures: list[Failure], *, complete: bool) -> Verdict:
+    if any(failure.spoils_judgement for failure in failures):
+        return "error"
+    if any(failure.class_ == "product" for failure in failures):
+        return "fail"
+    return "error" if failures or not complete else "pass"
+
+
+def now() -> str:
+    """Return the time as reports write it: UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""Checks: statements about a running deployment, each verified with evidence."""

@@ -1,0 +1,176 @@
+"""Take evidence on nodes, through testinfra.
+
+What is asked is answered by two files of the collection (node_state.py and traffic.py), sent to the node's own
+Python on standard input: nothing is installed there, and Ansible's modules and the harness cannot disagree.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from testinfra.utils.ansible_runner import AnsibleRunner
+
+from pyharness import paths
+from pyharness.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from testinfra.host import Host
+
+    from pyharness.deployment import Service
+
+_UTILS = paths.COLLECTION / "plugins" / "module_utils"
+# What of a Mooncake wheel a process loads: its native libraries.
+MOONCAKE_LIBRARIES = r"/mooncake[^/]*/[^/]+\.so"
+
+_SCRIPT = """
+import json
+state, traffic = {{"__name__": "node_state"}}, {{"__name__": "traffic"}}
+exec(compile({state!r}, "node_state.py", "exec"), state)
+exec(compile({traffic!r}, "traffic.py", "exec"), traffic)
+asked = json.loads({asked!r})
+answer = {{"services": {{}}}}
+for name, service in asked["services"].items():
+    pids = state["tree"](service["pid"]) if service["pid"] else []
+    answer["services"][name] = {{
+        "process": state["process"](service["pid"]) if service["pid"] else None,
+        "pids": pids,
+        "listeners": state["listeners"](service["address"], [service["port"]]),
+        "libraries": state["loaded_files"](pids, asked["libraries"]) if asked["libraries"] else [],
+        "connections": traffic["tcp_connections"](pids) if asked["traffic"] else None,
+    }}
+if asked["traffic"]:
+    answer["rdma"] = traffic["rdma_ports"]()
+if asked["run"]:
+    answer["run_processes"] = state["run_processes"](asked["run"])
+print(json.dumps(answer))
+"""
+
+
+class NodeError(Exception):
+    """A node could not be asked."""
+
+
+class Nodes:
+    """The nodes of an inventory, asked side by side.
+
+    Args:
+        inventory: the inventory's path.
+    """
+
+    def __init__(self, inventory: Path) -> None:
+        self._inventory = str(inventory)
+
+    @cached_property
+    def _runner(self) -> AnsibleRunner:
+        return AnsibleRunner.get_runner(self._inventory)
+
+    def load(self) -> None:
+        """Read the inventory.
+
+        Raises:
+            UsageError: Ansible cannot read it.
+        """
+        try:
+            _ = self._runner.inventory
+        except RuntimeError as error:
+            reason = next((line for line in str(error).splitlines() if "ERROR" in line), str(error))
+            raise UsageError(f"-i {self._inventory}: {' '.join(reason.split())[:500]}") from error
+
+    def names(self, groups: Iterable[str]) -> list[str]:
+        """Return the nodes of some groups, each once, in the order of the groups.
+
+        Raises:
+            UsageError: a group is missing or empty.
+        """
+        result: list[str] = []
+        for group in groups:
+            members = self._runner.get_hosts(group)
+            if not members:
+                raise UsageError(f"-i {self._inventory}: group {group} has no host; add one to it")
+            result += [member for member in members if member not in result]
+        return result
+
+    def variable(self, node: str, name: str) -> Any:
+        """Return a node's variable as the inventory has it, not templated; None if it has none."""
+        return self._runner.get_variables(node).get(name)
+
+    def host(self, name: str) -> Host:
+        """Return testinfra's host of that name."""
+        return self._runner.get_host(name)
+
+    def probe(
+        self,
+        services: Iterable[Service],
+        *,
+        nodes: Iterable[str] = (),
+        libraries: str = "",
+        traffic: bool = False,
+        run: str = "",
+    ) -> dict[str, dict[str, Any]]:
+        """Ask all nodes at once.
+
+        Args:
+            services: what to look at, each on its own node.
+            nodes: further nodes to ask.
+            libraries: report the loaded files whose path matches this expression.
+            traffic: report TCP connections of the services, and RDMA ports.
+            run: report all processes of this run.
+
+        Returns:
+            by node: services (by name: process, pids, listeners, libraries, connections), rdma, run_processes.
+
+        Raises:
+            NodeError: a node could not be asked; the text says which and why.
+        """
+        asked: dict[str, dict[str, Any]] = {name: {} for name in nodes}
+        for service in services:
+            entry = {"pid": service.pid, "address": service.address, "port": service.port}
+            asked.setdefault(service.node, {})[service.name] = entry
+
+        def ask(node: str) -> dict[str, Any]:
+            question = {"services": asked[node], "libraries": libraries, "traffic": traffic, "run": run}
+            return self._ask(node, question)
+
+        with ThreadPoolExecutor(max(1, len(asked))) as pool:
+            return dict(zip(asked, pool.map(ask, asked), strict=True))
+
+    def _ask(self, node: str, question: dict[str, Any]) -> dict[str, Any]:
+        script = _SCRIPT.format(
+            state=(_UTILS / "node_state.py").read_text(encoding="utf-8"),
+            traffic=(_UTILS / "traffic.py").read_text(encoding="utf-8"),
+            asked=json.dumps(question),
+        )
+        try:
+            done = self.host(node).run(f"python3 - <<'END_OF_PROBE'\n{script}\nEND_OF_PROBE")
+        except (OSError, RuntimeError) as error:
+            raise NodeError(f"{node} cannot be asked: {error}") from error
+        if done.rc != 0:
+            reason = done.stderr.strip().splitlines() or [f"exit status {done.rc}"]
+            raise NodeError(f"{node} cannot be asked: {reason[-1]}")
+        return dict(json.loads(done.stdout))
+
+    def ended(self, services: Iterable[Service]) -> list[Service]:
+        """Return those services whose first process is gone. Cheap enough to ask every second."""
+        result = []
+        for service in services:
+            try:
+                done = self.host(service.node).run(f"test -d /proc/{service.pid}")
+            except (OSError, RuntimeError):
+                continue  # a node that cannot be reached is the next probe's to report
+            if done.rc == 1:
+                result.append(service)
+        return result
+
+    def log_tail(self, service: Service, lines: int = 20) -> list[str]:
+        """Return the last lines of a service's log; says so in their place when there is none."""
+        try:
+            done = self.host(service.node).run(f"tail -n {lines} '{service.log}'")
+        except (OSError, RuntimeError) as error:
+            return [f"(log cannot be read: {error})"]
+        return [line[:400] for line in done.stdout.splitlines()] or [f"(nothing in {service.log})"]

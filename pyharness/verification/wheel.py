@@ -1,0 +1,120 @@
+"""The Mooncake in the running processes is the wheel that was asked for."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from email.parser import Parser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyharness.errors import UsageError
+from pyharness.verification.base import CheckFailed, Evidence
+from pyharness.verification.node_probe import MOONCAKE_LIBRARIES
+
+if TYPE_CHECKING:
+    from pyharness.verification.base import Subject
+
+# The services that move the KV cache; the router does not load Mooncake.
+_KINDS = ("prefill", "decode")
+
+
+@dataclass(frozen=True)
+class WheelFacts:
+    """What a wheel says of itself.
+
+    Attributes:
+        name: the distribution's name.
+        version: its version.
+        sha256: digest of the wheel.
+        files: digests (hexadecimal) of the files in it, by path, from its RECORD.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    files: dict[str, str]
+
+
+def read_wheel(path: Path) -> WheelFacts:
+    """Read a wheel (format: PyPA's binary distribution format and recording installed projects).
+
+    Raises:
+        UsageError: it is not there or is no wheel.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            folder = next(name.split("/")[0] for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            metadata = Parser().parsestr(archive.read(f"{folder}/METADATA").decode())
+            record = archive.read(f"{folder}/RECORD").decode()
+    except FileNotFoundError as error:
+        raise UsageError(f"--wheel {path}: there is no such file; give a wheel's path or a version") from error
+    except (OSError, zipfile.BadZipFile, StopIteration, KeyError) as error:
+        reason = str(error) or "it has no METADATA"
+        raise UsageError(f"--wheel {path}: this is not a wheel ({reason})") from error
+    files = {}
+    for name, digest, _size in csv.reader(io.StringIO(record)):
+        algorithm, _, value = digest.partition("=")
+        if algorithm == "sha256":
+            files[name] = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+    return WheelFacts(metadata["Name"], metadata["Version"], hashlib.sha256(path.read_bytes()).hexdigest(), files)
+
+
+def wheel_in_use(subject: Subject) -> Evidence:
+    """Check version, digest and the native libraries that the processes have loaded."""
+    deployment = subject.deployment
+    facts = read_wheel(Path(deployment.wheel.file))
+    evidence: dict[str, Any] = {"wheel": Path(deployment.wheel.file).name, "version": facts.version}
+    _is_the_one_asked_for(subject, facts)
+    services = [service for service in deployment.services if service.kind in _KINDS]
+    found = subject.nodes.probe(services, libraries=MOONCAKE_LIBRARIES)
+    for service in services:
+        loaded = found[service.node]["services"][service.name]["libraries"]
+        if not loaded:
+            raise CheckFailed(
+                f"no Mooncake in the processes of {service.name} on {service.node} (pid {service.pid}): they have loaded "
+                f"none of its libraries",
+                evidence,
+                hint=f"see in {service.log} whether the server disaggregates at all, and with which transfer backend",
+                class_="configuration",
+                spoils_judgement=True,
+            )
+        wrong = [entry for entry in loaded if not _in_wheel(entry, facts)]
+        if wrong:
+            raise CheckFailed(
+                f"{service.name} on {service.node} has loaded {wrong[0]['path']}, which is not of {facts.name} "
+                f"{facts.version} ({Path(deployment.wheel.file).name})",
+                {**evidence, service.name: wrong},
+                hint="another Mooncake comes first in the service's PYTHONPATH or environment: see deployment.json",
+                class_="configuration",
+                spoils_judgement=True,
+            )
+        evidence[service.name] = [{"path": entry["path"], "sha256": entry["sha256"]} for entry in loaded]
+    return evidence
+
+
+def _is_the_one_asked_for(subject: Subject, facts: WheelFacts) -> None:
+    """Compare what was provisioned with what the caller asked for."""
+    asked = subject.requested_wheel
+    if asked is None:
+        return
+    right = read_wheel(Path(asked)).sha256 == facts.sha256 if asked.endswith(".whl") else asked == facts.version
+    if not right:
+        raise CheckFailed(
+            f"--wheel {asked} was asked for, and {facts.name} {facts.version} (sha256 {facts.sha256[:12]}…) was deployed",
+            {"asked": asked, "deployed": subject.deployment.wheel.file},
+            hint="an extra variable or the inventory overrides disagg_wheel",
+            class_="configuration",
+            spoils_judgement=True,
+        )
+
+
+def _in_wheel(entry: dict[str, Any], facts: WheelFacts) -> bool:
+    """Tell whether a loaded file is one of the wheel's: by the end of its path and by its content."""
+    return any(
+        entry["path"].endswith(f"/{name}") and entry["sha256"] == digest for name, digest in facts.files.items()
+    )

@@ -1,0 +1,30 @@
+"""Which versions of everything a run was made with."""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyharness.deployment import Deployment
+    from pyharness.verification.node_probe import Nodes
+
+_CONTROLLER = ("ansible-core", "ansible-runner", "pytest-testinfra")
+_ENGINE = ("sglang", "sglang_router", "torch", "transformers")
+
+
+def of(deployment: Deployment, nodes: Nodes) -> dict[str, str | None]:
+    """Return versions by name; None for what is not there.
+
+    What the engine's environment holds is read from the names of its package metadata folders, on the first node.
+    """
+    result: dict[str, str | None] = {"python": platform.python_version(), deployment.wheel.package: deployment.wheel.version}
+    for name in _CONTROLLER:
+        result[name] = metadata.version(name)
+    listing = nodes.host(deployment.nodes[0]).run(f"ls {deployment.engine.environment}/lib/python3*/site-packages")
+    for name in _ENGINE:
+        found = re.search(rf"^{name}-(.+)\.dist-info$", listing.stdout, re.MULTILINE)
+        result[name.replace("_", "-")] = found[1] if found else None
+    return result

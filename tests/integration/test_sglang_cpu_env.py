@@ -1,0 +1,129 @@
+"""The CPU environment of the real SGLang: its version guard, and the files that make and judge tiny models."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.post_merge, pytest.mark.integration, pytest.mark.gpu_0, pytest.mark.sglang]
+
+ROLES = Path(__file__).parents[2] / "ansible_collections/disagg/e2e/roles"
+STAND_INS = ROLES / "engine_env/files/sglang-cpu/path"
+MAKE_MODEL = ROLES / "model/files/make_model.py"
+REFERENCE = ROLES / "model/files/reference.py"
+ARCHITECTURES = ("qwen3", "deepseek_v2")
+PROMPT = "Let me tell you a short story "
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """Return the interpreter of the built environment."""
+    environment = os.environ.get("DISAGG_SGLANG_ENV")
+    if not environment:
+        pytest.skip("the SGLang environment is not built: set DISAGG_SGLANG_ENV to its virtual environment")
+    return Path(environment) / "bin/python"
+
+
+def run(*command: str | Path, **environment: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a program with additional environment variables and return its output, whatever its exit status."""
+    variables = {name: str(value) for name, value in environment.items()}
+    return subprocess.run(  # noqa: S603 - the commands are this module's own
+        [str(part) for part in command],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def models(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Make one model of each architecture."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {architecture: folder / architecture for architecture in ARCHITECTURES}
+    arguments = [f"--model={architecture}={out}" for architecture, out in made.items()]
+    process = run(python, MAKE_MODEL, *arguments)
+    assert process.returncode == 0, process.stderr
+    return made
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every file in a folder."""
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_guard_accepts_the_pinned_sglang(python: Path) -> None:
+    process = run(python, "-c", "import sglang; print(sglang.__version__)", PYTHONPATH=STAND_INS)
+    assert (process.returncode, process.stdout.split()[-1:]) == (0, ["0.5.23"]), process.stderr
+
+
+def test_guard_ends_the_process_with_one_line_on_another_sglang(python: Path, tmp_path: Path) -> None:
+    metadata = tmp_path / "sglang-0.6.0.dist-info/METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: sglang\nVersion: 0.6.0\n", encoding="utf-8")
+
+    process = run(python, "-m", "sglang.launch_server", PYTHONPATH=f"{STAND_INS}:{tmp_path}")
+
+    assert process.returncode == 1
+    (line,) = process.stderr.splitlines()
+    for expected in ("0.6.0", "0.5.23", str(STAND_INS), "install sglang==0.5.23"):
+        assert expected in line
+
+
+def test_guard_leaves_other_programs_alone(python: Path, tmp_path: Path) -> None:
+    metadata = tmp_path / "sglang-0.6.0.dist-info/METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: sglang\nVersion: 0.6.0\n", encoding="utf-8")
+
+    process = run(python, "-c", "import aiohttp", PYTHONPATH=f"{STAND_INS}:{tmp_path}")
+
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_same_seed_makes_the_same_bytes(
+    python: Path, models: dict[str, Path], tmp_path: Path, architecture: str
+) -> None:
+    process = run(python, MAKE_MODEL, f"--model={architecture}={tmp_path / 'again'}")
+    assert process.returncode == 0, process.stderr
+    assert content(tmp_path / "again") == content(models[architecture])
+
+
+def test_another_seed_makes_other_weights_and_the_same_tokenizer(
+    python: Path, models: dict[str, Path], tmp_path: Path
+) -> None:
+    process = run(python, MAKE_MODEL, f"--model=qwen3={tmp_path / 'other'}", "--seed=1")
+    assert process.returncode == 0, process.stderr
+    other, model = content(tmp_path / "other"), content(models["qwen3"])
+    assert other["tokenizer.json"] == model["tokenizer.json"]
+    assert other["model.safetensors"] != model["model.safetensors"]
+
+
+def test_an_unknown_architecture_is_refused_by_name(python: Path, tmp_path: Path) -> None:
+    process = run(python, MAKE_MODEL, f"--model=qwen4={tmp_path / 'x'}")
+    assert process.returncode == 2  # noqa: PLR2004 - argparse's status for a wrong command line
+    assert "one of qwen3, deepseek_v2" in process.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_reference_answers_are_long_printable_varied_and_told_apart(
+    python: Path, models: dict[str, Path], tmp_path: Path
+) -> None:
+    arguments = [f"--model={folder}={tmp_path / name}.json" for name, folder in models.items()]
+    process = run(python, REFERENCE, *arguments, "--prompt", PROMPT)
+    assert process.returncode == 0, process.stderr
+
+    answers = {name: json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in models}
+    tokens = 128
+    for answer in answers.values():
+        assert len(answer["token_ids"]) == tokens
+        assert len(set(answer["token_ids"])) > tokens / 2
+        assert answer["text"].isprintable()
+        assert answer["text"].isascii()
+        assert PROMPT not in answer["text"]
+    assert answers["qwen3"]["text"] != answers["deepseek_v2"]["text"]
