@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pyharness import paths
 from pyharness.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CASE_PREFIXES = ("test_", "bench_", "chaos_")
 
@@ -66,7 +68,7 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         seen: set[Any] = set()
         for key_node, _value in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is no text", key_node.start_mark)
             if key in seen:
@@ -125,7 +127,8 @@ def _explain(error: ValidationError) -> str:
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that the mapping at `location` may have."""
-    model: type[BaseModel] = {"request": Request, "gpus": Gpus}.get(str(location[0]), TestCase) if len(location) > 1 else TestCase
+    nested: dict[str, type[BaseModel]] = {"request": Request, "gpus": Gpus}
+    model = nested.get(str(location[0]), TestCase) if len(location) > 1 else TestCase
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -50,11 +50,18 @@ def _parser() -> argparse.ArgumentParser:
         "-i", "--inventory", type=Path, default=paths.DEFAULT_INVENTORY, help="default: inventories/local"
     )
     parser.add_argument("--wheel", metavar="FILE|VERSION", help="the Mooncake wheel to test; default: the inventory's")
-    parser.add_argument("--model", action="append", default=[], metavar="M", help="only this declared model; repeatable")
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="M", help="only this declared model; repeatable"
+    )
     parser.add_argument("--results", type=Path, default=Path("run"), metavar="DIR", help="default: run/")
     parser.add_argument("--keep", action="store_true", help="leave the last deployment up")
     parser.add_argument(
-        "-e", "--extra-vars", action="append", default=[], metavar="KEY=VALUE", help="a variable of the playbooks (YAML)"
+        "-e",
+        "--extra-vars",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a variable of the playbooks (YAML)",
     )
     parser.add_argument("--json", action="store_true", help="print the report instead of the verdict line")
     parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
@@ -176,7 +183,8 @@ def _print(report: Report, options: argparse.Namespace) -> None:
     simulated = "; simulated engine: says nothing about a product" if report.simulated else ""
     where = options.results / report.test_case / "report.json"
     sys.stdout.write(
-        f"{report.verdict.upper()} {report.test_case}: {told}, {used}, {report.timing.total:.1f} s{simulated}; {where}\n"
+        f"{report.verdict.upper()} {report.test_case}: {told}, {used}, {report.timing.total:.1f} s{simulated}; "
+        f"{where}\n"
     )
     if options.keep:
         sys.stdout.write(f"left up; end it with: python -m pyharness teardown --run {report.run_id}\n")

@@ -59,7 +59,7 @@ def _task(failure: TaskFailure, phase: str, model: str | None) -> Failure:
             class_="infrastructure",
             check=phase,
             evidence=f"{failure.node} cannot be reached: {' '.join(failure.message.split())}",
-            hint=f"see whether {failure.node} is up and lets Ansible in: ansible -m ansible.builtin.ping {failure.node}",
+            hint=f"see whether {failure.node} is up and answers: ansible -m ansible.builtin.ping {failure.node}",
             model=model,
         )
     if failure.details:
@@ -84,8 +84,8 @@ def _service(failure: TaskFailure, model: str | None) -> Failure:
     return Failure(
         class_=class_,
         check="services_ready",
-        evidence=f"service {details['service']} on {failure.node} {details['kind']}: {details['detail']}; last lines of "
-        f"{details['log']}:\n{tail}",
+        evidence=f"service {details['service']} on {failure.node} {details['kind']}: {details['detail']}; "
+        f"last lines of {details['log']}:\n{tail}",
         hint=hint,
         model=model,
     )

@@ -72,9 +72,7 @@ def get(url: str, timeout: float) -> Exchange:
     return ask("GET", url, None, timeout)
 
 
-def post(
-    url: str, body: dict[str, Any], timeout: float, *, watch: Callable[[], str | None] | None = None
-) -> Exchange:
+def post(url: str, body: dict[str, Any], timeout: float, *, watch: Callable[[], str | None] | None = None) -> Exchange:
     """POST JSON to a URL. See `ask`."""
     return ask("POST", url, body, timeout, watch=watch)
 
@@ -102,9 +100,7 @@ def ask(
 
     def work() -> None:
         try:
-            with _session() as session, session.request(
-                method, url, json=body, timeout=timeout, stream=True
-            ) as answer:
+            with _session() as session, session.request(method, url, json=body, timeout=timeout, stream=True) as answer:
                 done["status"], done["headers"] = answer.status_code, dict(answer.headers)
                 done["body"] = _read(answer)
         except (requests.RequestException, OSError) as error:

@@ -76,7 +76,14 @@ class PlaybookRunner:
         shutil.rmtree(self._facts, ignore_errors=True)
 
     def run(
-        self, playbook: str, variables: dict[str, Any], *, label: str, tags: str = "", timeout: int, patient: bool = False
+        self,
+        playbook: str,
+        variables: dict[str, Any],
+        *,
+        label: str,
+        tags: str = "",
+        timeout: int,
+        patient: bool = False,
     ) -> Outcome:
         """Run a playbook and wait for its end.
 

@@ -100,7 +100,7 @@ class Report(_Part):
     checks: list[Check] = Field(default_factory=list)
     transport: TransportUse
     versions: dict[str, str | None] = Field(default_factory=dict)
-    artifacts: dict[str, dict[str, Any] | None] = Field(default_factory=lambda: {"wheel": None, "image": None})
+    artifacts: dict[str, dict[str, Any] | None] = {"wheel": None, "image": None}
     timing: Timing = Field(default_factory=Timing)
     failures: list[Failure] = Field(default_factory=list)
 

@@ -11,12 +11,13 @@ import os
 import shutil
 import tarfile
 import xml.etree.ElementTree as ET
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyharness.results import Report
 
 _KEPT_RUNS = 5

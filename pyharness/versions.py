@@ -20,7 +20,10 @@ def of(deployment: Deployment, nodes: Nodes) -> dict[str, str | None]:
 
     What the engine's environment holds is read from the names of its package metadata folders, on the first node.
     """
-    result: dict[str, str | None] = {"python": platform.python_version(), deployment.wheel.package: deployment.wheel.version}
+    result: dict[str, str | None] = {
+        "python": platform.python_version(),
+        deployment.wheel.package: deployment.wheel.version,
+    }
     for name in _CONTROLLER:
         result[name] = metadata.version(name)
     listing = nodes.host(deployment.nodes[0]).run(f"ls {deployment.engine.environment}/lib/python3*/site-packages")

@@ -55,9 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--role", choices=ROLES, required=True)
     serve.add_argument("--model-path", required=True, metavar="DIR")
     serve.add_argument("--served-model-name", required=True, metavar="NAME")
-    serve.add_argument(
-        "--host", required=True, metavar="IP", help="listened on, and announced to Mooncake's peers"
-    )
+    serve.add_argument("--host", required=True, metavar="IP", help="listened on, and announced to Mooncake's peers")
     serve.add_argument("--port", type=int, required=True)
     serve.add_argument("--bootstrap-port", type=int, default=8998, help="used by prefill only (default 8998)")
     serve.add_argument("--transport", choices=("tcp", "rdma"), default="tcp")

@@ -152,9 +152,7 @@ class SingleEngine:
 class PrefillEngine(SingleEngine):
     """Computes prompts and sends their KV caches to decode."""
 
-    def __init__(
-        self, model: Model, metrics: Metrics, endpoint: TransferEndpoint, misbehaving: Misbehaving
-    ) -> None:
+    def __init__(self, model: Model, metrics: Metrics, endpoint: TransferEndpoint, misbehaving: Misbehaving) -> None:
         """Begin with no offered prompt.
 
         Args:
@@ -208,9 +206,7 @@ class PrefillEngine(SingleEngine):
 class DecodeEngine:
     """Fetches KV caches from prefill and answers from them."""
 
-    def __init__(
-        self, model: Model, metrics: Metrics, endpoint: TransferEndpoint, misbehaving: Misbehaving
-    ) -> None:
+    def __init__(self, model: Model, metrics: Metrics, endpoint: TransferEndpoint, misbehaving: Misbehaving) -> None:
         """Set the engine up.
 
         Args:
@@ -230,9 +226,7 @@ class DecodeEngine:
         kv_cache, cached, note = self._fetch(prompt, bootstrap)
         if "recompute" in self._misbehaving:
             self._metrics.computed(tokens=len(prompt.tokens))
-        return Answer(
-            text.answer_ids(kv_cache, prompt.max_new_tokens, ignore_end=prompt.ignore_end), cached, note
-        )
+        return Answer(text.answer_ids(kv_cache, prompt.max_new_tokens, ignore_end=prompt.ignore_end), cached, note)
 
     def check_health(self) -> None:
         """Count nothing: SGLang's decode prefills no token for its health probe."""

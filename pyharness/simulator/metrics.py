@@ -27,9 +27,7 @@ _HELP: Final[dict[str, str]] = {
     _TRANSFER_MS: "Histogram of KV cache transfer latency in ms.",
     _TRANSFER_SPEED: "Histogram of KV cache transfer speed in GB/s.",
     _TRANSFER_FAILED: "The number of transfer failed requests.",
-    _EFFECTIVE: (
-        "Effective prefill tokens with retracted-request re-counts excluded, updated on each log interval."
-    ),
+    _EFFECTIVE: ("Effective prefill tokens with retracted-request re-counts excluded, updated on each log interval."),
     _PROMPT: "Number of prefill tokens processed.",
     _GENERATION: "Number of generation tokens processed.",
     _CACHED: "Number of cached prompt tokens by source (device/host/storage).",
@@ -157,9 +155,7 @@ class Metrics:
 
 
 def _label_text(labels: _Labels) -> str:
-    escaped = (
-        (name, value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")) for name, value in labels
-    )
+    escaped = ((name, value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")) for name, value in labels)
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"
 
 

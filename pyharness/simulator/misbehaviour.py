@@ -53,12 +53,8 @@ class Misbehaviour:
 
 MISBEHAVIOURS: Final[tuple[Misbehaviour, ...]] = (
     # Wrong answers to inference requests.
-    Misbehaviour(
-        "http-500", "Answers 500, with a JSON or an HTML body.", Value.CHOICE, "json", ("json", "html")
-    ),
-    Misbehaviour(
-        "error-object", 'Answers 200 with {"error": {...}}, in streams as the only event before [DONE].'
-    ),
+    Misbehaviour("http-500", "Answers 500, with a JSON or an HTML body.", Value.CHOICE, "json", ("json", "html")),
+    Misbehaviour("error-object", 'Answers 200 with {"error": {...}}, in streams as the only event before [DONE].'),
     Misbehaviour("empty-text", "Answers 200 with an empty text."),
     Misbehaviour("wrong-text", "Answers 200 with readable words that are not the model's answer."),
     Misbehaviour("not-json", "Answers 200 with an HTML page, as a captive portal or a wrong server would."),
@@ -68,9 +64,7 @@ MISBEHAVIOURS: Final[tuple[Misbehaviour, ...]] = (
         "Sends half of the answer's stream (or body), and closes the connection half a second later.",
     ),
     Misbehaviour("error-after", "Answers N requests well, and each later one with 500.", Value.COUNT),
-    Misbehaviour(
-        "wrong-model", "Names another model in every answer, in /v1/models, /model_info and /metrics."
-    ),
+    Misbehaviour("wrong-model", "Names another model in every answer, in /v1/models, /model_info and /metrics."),
     # Late or no answers.
     Misbehaviour("slow", "Delays each answer to an inference request.", Value.SECONDS),
     Misbehaviour("hang-on-request", "Accepts inference requests and never answers them."),
@@ -81,9 +75,7 @@ MISBEHAVIOURS: Final[tuple[Misbehaviour, ...]] = (
     Misbehaviour("ready-but-dead", "Prints the readiness line and exits 1 without ever listening."),
     Misbehaviour("exit-after-start", "Serves for so long, then exits 1.", Value.SECONDS, "1"),
     Misbehaviour("die-on-request", "Kills itself (SIGKILL) when an inference request arrives."),
-    Misbehaviour(
-        "die-after-ready", "Kills itself (SIGKILL) once it has answered N inference requests.", Value.COUNT
-    ),
+    Misbehaviour("die-after-ready", "Kills itself (SIGKILL) once it has answered N inference requests.", Value.COUNT),
     Misbehaviour("ignore-sigterm", "Ignores SIGTERM and SIGINT; only SIGKILL ends it."),
     Misbehaviour(
         "leave-child",
@@ -180,9 +172,7 @@ def parse(arguments: Iterable[str], role: str) -> Misbehaving:
             message = f"misbehaviour {key!r} is given twice"
             raise UsageError(message)
         if role not in entry.roles:
-            message = (
-                f"misbehaviour {key!r} has no effect in role {role}, only in {' and '.join(entry.roles)}"
-            )
+            message = f"misbehaviour {key!r} has no effect in role {role}, only in {' and '.join(entry.roles)}"
             raise UsageError(message)
         values[key] = _checked(entry, value if equals else entry.default, given=bool(equals))
     return Misbehaving(MappingProxyType(values))

@@ -70,9 +70,7 @@ def parse_request(path: str, raw: bytes) -> Request:
         raise BadRequestError(message)
     return Request(
         path=path,
-        prompt=Prompt(
-            tokens, _max_new_tokens(path, settings), bool(settings.get("ignore_eos")), _bootstrap(body)
-        ),
+        prompt=Prompt(tokens, _max_new_tokens(path, settings), bool(settings.get("ignore_eos")), _bootstrap(body)),
         stream=bool(body.get("stream")),
         include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         model=body.get("model"),
@@ -116,9 +114,7 @@ def _prompt_tokens(path: str, body: dict[str, Any]) -> tuple[int, ...]:
         return tuple(text.encode(given))
     if isinstance(given, list) and all(isinstance(token, int) and 0 <= token < 1 << 32 for token in given):
         return tuple(given)
-    message = (
-        f"{' or '.join(names)} must be one string or one list of token ids: the simulator takes no batches"
-    )
+    message = f"{' or '.join(names)} must be one string or one list of token ids: the simulator takes no batches"
     raise BadRequestError(message)
 
 
@@ -133,9 +129,7 @@ def _bootstrap(body: dict[str, Any]) -> Bootstrap | None:
     if body.get("bootstrap_room") is None:
         return None
     try:
-        return Bootstrap(
-            str(body["bootstrap_host"]), int(body["bootstrap_port"]), int(body["bootstrap_room"])
-        )
+        return Bootstrap(str(body["bootstrap_host"]), int(body["bootstrap_port"]), int(body["bootstrap_room"]))
     except (KeyError, TypeError, ValueError) as error:
         message = f"bootstrap_room without usable bootstrap_host and bootstrap_port: {error!r}"
         raise BadRequestError(message) from error

@@ -36,7 +36,7 @@ class Reply:
     complete: bool = True
 
 
-def json_reply(content: Any, status: int = HTTPStatus.OK) -> Reply:  # noqa: ANN401 -- whatever JSON can hold
+def json_reply(content: Any, status: int = HTTPStatus.OK) -> Reply:
     """Make a JSON response."""
     return Reply(status, JSON, (json.dumps(content, ensure_ascii=False).encode(),))
 
@@ -92,6 +92,4 @@ def simulated_failure(*, html: bool = False) -> Reply:
 
 
 def _error(message: str, status: int, kind: str) -> dict[str, Any]:
-    return {
-        "error": {"message": message, "type": kind, "param": None, "code": int(status), "retryable": False}
-    }
+    return {"error": {"message": message, "type": kind, "param": None, "code": int(status), "retryable": False}}

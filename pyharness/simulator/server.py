@@ -72,7 +72,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 -- the base class's
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 -- the base class's
         """Log a broken connection in one line."""
         _LOG.warning("connection from %s broke: %r", client_address[0], sys.exception())
 
@@ -116,7 +116,14 @@ class _Handler(BaseHTTPRequestHandler):
             threading.Event().wait(_BREAK_SECONDS)
             self.close_connection = True
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 -- the base class's signature
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+        """Refuse what is no HTTP/1 request as uvicorn does: the router probes for HTTP/2."""
+        self.request_version = self.protocol_version
+        self.close_connection = True
+        status = HTTPStatus.BAD_REQUEST if code == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED else code
+        self.send(text_reply("Invalid HTTP request received.", status))
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's signature
         """Log to where everything else is logged."""
         _LOG.info(f"{self.client_address[0]} {format}", *args)
 
@@ -259,14 +266,14 @@ def _exit_requests(misbehaving: Misbehaving) -> "queue.SimpleQueue[tuple[int, st
 def _leave_child() -> int:
     """Start the process of ``leave-child``; return its pid once it ignores signals."""
     command = [sys.executable, "-c", _CHILD, "pyharness-simulator-left-child"]
-    child = subprocess.Popen(  # noqa: S603 -- a fixed program
+    child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    assert child.stdout is not None  # noqa: S101 -- stdout=PIPE
+    assert child.stdout is not None
     child.stdout.readline()
     return child.pid
 

@@ -232,7 +232,7 @@ def transport_as_asked(used: str | None, evidence: list[dict[str, Any]], request
             f"the KV cache went by {used or 'no transport that the nodes can tell'}, and {requested} was asked for",
             found,
             hint=(
-                "Mooncake falls back to TCP in silence when it finds no usable RDMA device: see rdma_ports and ibv_devinfo"
+                "Mooncake falls back to TCP in silence when it finds no usable RDMA device: see ibv_devinfo"
                 if requested == "rdma"
                 else "see docs/troubleshooting.md, 'Which transport was used'"
             ),

@@ -76,8 +76,8 @@ def wheel_in_use(subject: Subject) -> Evidence:
         loaded = found[service.node]["services"][service.name]["libraries"]
         if not loaded:
             raise CheckFailed(
-                f"no Mooncake in the processes of {service.name} on {service.node} (pid {service.pid}): they have loaded "
-                f"none of its libraries",
+                f"no Mooncake in the processes of {service.name} on {service.node} (pid {service.pid}): they have "
+                "loaded none of its libraries",
                 evidence,
                 hint=f"see in {service.log} whether the server disaggregates at all, and with which transfer backend",
                 class_="configuration",
@@ -105,7 +105,7 @@ def _is_the_one_asked_for(subject: Subject, facts: WheelFacts) -> None:
     right = read_wheel(Path(asked)).sha256 == facts.sha256 if asked.endswith(".whl") else asked == facts.version
     if not right:
         raise CheckFailed(
-            f"--wheel {asked} was asked for, and {facts.name} {facts.version} (sha256 {facts.sha256[:12]}…) was deployed",
+            f"--wheel {asked} was asked for, and {facts.name} {facts.version} ({facts.sha256[:12]}…) was deployed",
             {"asked": asked, "deployed": subject.deployment.wheel.file},
             hint="an extra variable or the inventory overrides disagg_wheel",
             class_="configuration",
@@ -115,6 +115,4 @@ def _is_the_one_asked_for(subject: Subject, facts: WheelFacts) -> None:
 
 def _in_wheel(entry: dict[str, Any], facts: WheelFacts) -> bool:
     """Tell whether a loaded file is one of the wheel's: by the end of its path and by its content."""
-    return any(
-        entry["path"].endswith(f"/{name}") and entry["sha256"] == digest for name, digest in facts.files.items()
-    )
+    return any(entry["path"].endswith(f"/{name}") and entry["sha256"] == digest for name, digest in facts.files.items())

@@ -1,4 +1,4 @@
-"""The CPU environment of the real SGLang: its version guard, and the files that make and judge tiny models."""
+"""The CPU environment of the real SGLang: its version guard, and the makers of models and references."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def python() -> Path:
 def run(*command: str | Path, **environment: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a program with additional environment variables and return its output, whatever its exit status."""
     variables = {name: str(value) for name, value in environment.items()}
-    return subprocess.run(  # noqa: S603 - the commands are this module's own
+    return subprocess.run(
         [str(part) for part in command],
         env=os.environ | variables,
         capture_output=True,
@@ -106,7 +106,7 @@ def test_another_seed_makes_other_weights_and_the_same_tokenizer(
 
 def test_an_unknown_architecture_is_refused_by_name(python: Path, tmp_path: Path) -> None:
     process = run(python, MAKE_MODEL, f"--model=qwen4={tmp_path / 'x'}")
-    assert process.returncode == 2  # noqa: PLR2004 - argparse's status for a wrong command line
+    assert process.returncode == 2
     assert "one of qwen3, deepseek_v2" in process.stderr
     assert not (tmp_path / "x").exists()
 

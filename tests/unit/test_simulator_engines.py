@@ -71,9 +71,7 @@ class Pair:
         return text.answer_ids(self.model.prefill(PROMPT.tokens), PROMPT.max_new_tokens)
 
 
-def make_pair(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, prefill_key: str = "", decode_key: str = ""
-) -> Pair:
+def make_pair(folder: Path, monkeypatch: pytest.MonkeyPatch, prefill_key: str = "", decode_key: str = "") -> Pair:
     write_model("qwen3", 0, folder)
     model = Model.load(str(folder))
     endpoint = MemoryEndpoint()
@@ -163,9 +161,7 @@ def test_a_failed_transfer_is_counted_and_its_memory_not_used_again(
 
 
 @pytest.mark.parametrize("role", ["prefill", "decode"])
-def test_a_request_that_no_router_sent_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
-) -> None:
+def test_a_request_that_no_router_sent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str) -> None:
     pair = make_pair(tmp_path / "model", monkeypatch)
     engine = pair.prefill if role == "prefill" else pair.decode
     with pytest.raises(BadRequestError, match="without bootstrap room"):

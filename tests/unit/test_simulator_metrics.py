@@ -13,8 +13,9 @@ RANKS = 'moe_ep_rank="0",pp_rank="0",tp_rank="0"'
 
 def test_a_fresh_engine_shows_only_the_seeded_zeros() -> None:
     samples = [line for line in Metrics("tiny", "decode").render().splitlines() if not line.startswith("#")]
+    name = "sglang:prefill_effective_tokens_total"
     assert samples == [
-        f'sglang:prefill_effective_tokens_total{{engine_type="decode",mode="{mode}",model_name="tiny",{RANKS}}} 0.0'
+        f'{name}{{engine_type="decode",mode="{mode}",model_name="tiny",{RANKS}}} 0.0'
         for mode in ("input", "device_hit", "host_hit", "storage_hit")
     ]
 

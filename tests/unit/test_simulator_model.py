@@ -20,9 +20,7 @@ def written(folder: Path, architecture: str = "qwen3", seed: int = 0) -> Model:
 
 
 @pytest.mark.parametrize(("architecture", "size"), [("qwen3", 13_312), ("deepseek_v2", 8_320)])
-def test_the_kv_cache_has_the_size_that_the_configuration_says(
-    tmp_path: Path, architecture: str, size: int
-) -> None:
+def test_the_kv_cache_has_the_size_that_the_configuration_says(tmp_path: Path, architecture: str, size: int) -> None:
     assert len(written(tmp_path / "model", architecture).prefill(PROMPT)) == size
 
 
@@ -46,9 +44,7 @@ def test_both_architectures_are_offered() -> None:
     assert ARCHITECTURES == ("qwen3", "deepseek_v2")
 
 
-def test_the_command_writes_once_and_replaces_another_model(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_once_and_replaces_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "deep" / "model"
     command = ["model", "--architecture", "qwen3", "--out", str(folder)]
     assert main(command) == 0
@@ -72,9 +68,7 @@ def test_a_damaged_model_is_written_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "notes.txt"])
-def test_a_folder_of_others_is_not_replaced(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_of_others_is_not_replaced(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / name).write_text('{"model_type": "qwen3"}')
     assert main(["model", "--architecture", "qwen3", "--out", str(tmp_path)]) == 1
     assert "is not a model of the simulator's" in capsys.readouterr().err

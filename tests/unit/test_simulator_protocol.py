@@ -21,14 +21,20 @@ ROUTED: dict[str, dict[str, Any]] = {
         "stream": False,
         "return_hidden_states": False,
     },
-    COMPLETIONS: {"model": "tiny", "prompt": "hello", "max_tokens": 8, "temperature": 0.0, "ignore_eos": False},
+    COMPLETIONS: {
+        "model": "tiny",
+        "prompt": "hello",
+        "max_tokens": 8,
+        "temperature": 0.0,
+        "ignore_eos": False,
+    },
     CHAT: {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_completion_tokens": 8},
 }
 IDS = text.answer_ids(b"some KV cache", 3)
 ANSWER = Answer(IDS, 2, "a note")
 
 
-def rendered(path: str, **extra: Any) -> Reply:  # noqa: ANN401 -- whatever JSON can hold
+def rendered(path: str, **extra: Any) -> Reply:
     request = parse_request(path, json.dumps(ROUTED[path] | extra).encode())
     return render(request, ANSWER, "tiny", 0.25)
 

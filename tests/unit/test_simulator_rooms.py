@@ -1,5 +1,6 @@
 """Where prefill and decode meet."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,21 +28,26 @@ def test_the_two_halves_meet_whoever_comes_first(first: str) -> None:
         return Delivery(target.length, 12)
 
     with ThreadPoolExecutor() as threads:
-        halves = [
-            lambda: threads.submit(rooms.offer, 7, deliver),
-            lambda: threads.submit(rooms.claim, 7, TARGET),
-        ]
-        started = [half() for half in (halves if first == "prefill" else reversed(halves))]
-        outcomes = [half.result() for half in started]
-    assert Delivery(8320, 12) in outcomes
+        if first == "prefill":
+            prefill = threads.submit(rooms.offer, 7, deliver)
+            decode = threads.submit(rooms.claim, 7, TARGET)
+        else:
+            decode = threads.submit(rooms.claim, 7, TARGET)
+            prefill = threads.submit(rooms.offer, 7, deliver)
+        prefill.result()
+        assert decode.result() == Delivery(8320, 12)
     assert delivered == [TARGET]
 
 
 def test_rooms_are_not_mixed_up() -> None:
     rooms = Rooms()
+
+    def deliverer(room: int) -> Callable[[Target], Delivery]:
+        return lambda target: Delivery(target.length, room)
+
     with ThreadPoolExecutor() as threads:
         for room in (1, 2):
-            threads.submit(rooms.offer, room, lambda target, room=room: Delivery(target.length, room))
+            threads.submit(rooms.offer, room, deliverer(room))
         assert rooms.claim(2, TARGET).cached_tokens == 2
         assert rooms.claim(1, TARGET).cached_tokens == 1
 

@@ -17,7 +17,12 @@ from pyharness.simulator.service import OTHER_MODEL, Identity, Service
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.simulator]
 
-BODY = {"text": "hello", "prompt": "hello", "messages": [{"role": "user", "content": "hello"}], "model": "tiny"}
+BODY = {
+    "text": "hello",
+    "prompt": "hello",
+    "messages": [{"role": "user", "content": "hello"}],
+    "model": "tiny",
+}
 
 
 def make_service(folder: Path, *misbehave: str) -> Service:
@@ -89,7 +94,7 @@ def test_a_bad_request_is_answered_with_400(tmp_path: Path) -> None:
         ("not-json", 200, "text/html", b"Please sign in"),
     ],
 )
-def test_wrong_answers(  # noqa: PLR0913, PLR0917 -- one row of the table
+def test_wrong_answers(
     tmp_path: Path, path: str, misbehave: str, status: int, content_type: str, content: bytes
 ) -> None:
     reply = ask(make_service(tmp_path / "model", misbehave), path)

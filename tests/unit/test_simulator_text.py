@@ -47,7 +47,17 @@ def test_the_tokenizer_file_describes_this_vocabulary() -> None:
     vocabulary = text.tokenizer_json()["model"]["vocab"]
     assert sorted(vocabulary.values()) == list(range(text.VOCABULARY_SIZE))
     # The names that GPT-2's byte-level vocabulary gives to these bytes.
-    known = {"!": 0x21, "A": 0x41, "~": 0x7E, "Ġ": 0x20, "Ċ": 0x0A, "Ā": 0x00, "ġ": 0x7F, "ÿ": 0xFF, "Ń": 0xAD}
+    known = {
+        "!": 0x21,
+        "A": 0x41,
+        "~": 0x7E,
+        "Ġ": 0x20,
+        "Ċ": 0x0A,
+        "Ā": 0x00,
+        "ġ": 0x7F,
+        "ÿ": 0xFF,
+        "Ń": 0xAD,
+    }
     assert {symbol: vocabulary[symbol] for symbol in known} == known
     assert vocabulary["Ġamber"] == text.BYTE_TOKENS
     assert vocabulary["<|end|>"] == text.END_TOKEN

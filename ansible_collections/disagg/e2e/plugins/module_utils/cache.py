@@ -14,8 +14,10 @@ import os
 import shutil
 import time
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RECORD = "disagg-e2e.json"
 

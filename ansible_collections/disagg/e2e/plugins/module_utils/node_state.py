@@ -109,9 +109,7 @@ def own_line(pid: int | None = None) -> set[int]:
     return line
 
 
-def run_processes(
-    run: str | None = None, node: str | None = None, service: str | None = None
-) -> list[dict[str, Any]]:
+def run_processes(run: str | None = None, node: str | None = None, service: str | None = None) -> list[dict[str, Any]]:
     """List the living processes of a run, except the caller and its ancestors.
 
     Args:
@@ -184,7 +182,7 @@ def tcp_sockets(states: Iterable[str] = (TCP_LISTEN,)) -> list[dict[str, Any]]:
 
 def socket_inodes(pid: int) -> set[str]:
     """Return the inodes of the sockets that process `pid` has open; empty when it cannot be read."""
-    inodes = set()
+    inodes: set[str] = set()
     try:
         descriptors = list(os.scandir(f"/proc/{pid}/fd"))
     except OSError:
@@ -273,9 +271,7 @@ def loaded_files(pids: Iterable[int], pattern: str) -> list[dict[str, Any]]:
     return result
 
 
-def wait_gone(
-    run: str, seconds: float, node: str | None = None, service: str | None = None
-) -> list[dict[str, Any]]:
+def wait_gone(run: str, seconds: float, node: str | None = None, service: str | None = None) -> list[dict[str, Any]]:
     """Wait until no process of a run is alive.
 
     Args:

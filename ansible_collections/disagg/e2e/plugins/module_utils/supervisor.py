@@ -36,7 +36,7 @@ class _UnixTransport(xmlrpc.client.Transport):
         super().__init__()
         self._path, self._timeout = path, timeout
 
-    def make_connection(self, host: Any) -> _UnixConnection:
+    def make_connection(self, host: Any) -> _UnixConnection:  # noqa: ARG002 (the base class's)
         return _UnixConnection(self._path, self._timeout)
 
 

@@ -95,6 +95,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disagg.e2e.plugins.module_utils import cache
 
 # Raise it when the recipe below changes what it makes of the same lock file.
@@ -226,4 +227,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -70,10 +70,10 @@ import ctypes
 import os
 import shutil
 import socket
-import sys
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
 
 
@@ -131,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -66,13 +66,13 @@ import http.client
 import os
 import shutil
 import signal
-import sys
 import tarfile
 import xmlrpc.client
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
 from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import Supervisor
 
@@ -84,7 +84,7 @@ def _stop(run: str, node: str, run_dir: Path, seconds: float) -> list[dict[str, 
     supervisor = Supervisor(str(run_dir), timeout=seconds)
     if supervisor.is_up():
         try:
-            supervisor.rpc.stopAllProcesses(True)
+            supervisor.rpc.stopAllProcesses(True)  # noqa: FBT003 (XML-RPC has no names: wait)
             supervisor.rpc.shutdown()
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
             pass  # it is ended by signal below, like whatever else is left
@@ -132,9 +132,7 @@ def main() -> None:
     )
     parameters = module.params
     state, node = Path(parameters["state_dir"]), parameters["node"]
-    runs = [
-        run for run in _runs(parameters) if (state / run / node).exists() or node_state.run_processes(run, node)
-    ]
+    runs = [run for run in _runs(parameters) if (state / run / node).exists() or node_state.run_processes(run, node)]
     result: dict[str, Any] = {"changed": bool(runs), "runs": runs, "killed": [], "left": [], "archive": ""}
     if module.check_mode or not runs:
         module.exit_json(**result)
@@ -151,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

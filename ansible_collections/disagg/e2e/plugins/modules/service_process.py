@@ -82,12 +82,13 @@ started_at:
 import json
 import os
 import subprocess
-import sys
+import time
 import xmlrpc.client
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
 from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import MAX_SOCKET_PATH, Supervisor
 
@@ -132,7 +133,7 @@ def _remove(supervisor: Supervisor, run: str, node: str, name: str) -> None:
     """Stop a service and make sure that none of its processes is left."""
     if supervisor.status(name) is not None:
         try:
-            supervisor.rpc.stopProcess(name, True)
+            supervisor.rpc.stopProcess(name, True)  # noqa: FBT003 (XML-RPC has no names: wait)
         except xmlrpc.client.Fault as fault:
             if "NOT_RUNNING" not in fault.faultString:
                 raise
@@ -193,16 +194,11 @@ def main() -> None:
         supervisor.rpc.reloadConfig()
         supervisor.rpc.addProcessGroup(name)
         status = supervisor.status(name)
-    if status is None or status["pid"] == 0:
-        # It ended within milliseconds. That is service_ready's to report, with the log.
-        module.exit_json(changed=changed, pid=0, started_at=float(status["start"]) if status else 0.0)
-    found = node_state.process(status["pid"])
-    module.exit_json(
-        changed=changed,
-        pid=status["pid"],
-        started_at=found["started_at"] if found else float(status["start"]),
-    )
+    # No process id: it ended within milliseconds. That is service_ready's to report, with the log.
+    pid = int(status["pid"]) if status is not None else 0
+    found = node_state.process(pid) if pid else None
+    module.exit_json(changed=changed, pid=pid, started_at=found["started_at"] if found else time.time())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -67,7 +67,6 @@ failure:
 import http.client
 import os
 import queue
-import sys
 import threading
 import time
 import urllib.error
@@ -75,6 +74,7 @@ import urllib.request
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import ENDED, Supervisor, log_tail
 
 _POLL_SECONDS = 0.1
@@ -210,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

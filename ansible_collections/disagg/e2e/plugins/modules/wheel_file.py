@@ -59,6 +59,7 @@ from email.parser import Parser
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disagg.e2e.plugins.module_utils import cache
 
 _DOWNLOAD_SECONDS = 600
@@ -127,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

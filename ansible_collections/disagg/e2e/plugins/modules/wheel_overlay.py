@@ -47,10 +47,10 @@ directory:
 
 import hashlib
 import subprocess
-import sys
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disagg.e2e.plugins.module_utils import cache
 
 _INSTALL_SECONDS = 300
@@ -91,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,17 +1,21 @@
-"""Make a tiny model with random weights, for tests in which the path of the data counts and the answer's sense does not.
+"""Make tiny models with random weights, for tests in which only the path of the data matters.
 
-The result is an ordinary Hugging Face folder (safetensors, ``config.json``, a byte-level BPE tokenizer with a chat
-template) that SGLang, vLLM and transformers load without special treatment. It is written with numpy, safetensors and
-tokenizers alone: importing torch and transformers would take several times longer than making the model.
+The result is an ordinary Hugging Face folder (safetensors, ``config.json``, a byte-level BPE tokenizer with a
+chat template) that SGLang, vLLM and transformers load without special treatment. It is written with numpy,
+safetensors and tokenizers alone: importing torch and transformers would take several times longer than making
+the model.
 
-Everything is deterministic: with the same versions of the three libraries, the same seed gives the same bytes.
+Everything is deterministic: with the same versions of the three libraries, the same seed gives the same
+bytes.
 
 Three choices serve the comparison of greedy answers between engines:
 
-* Weights are drawn with a standard deviation of 0.2 instead of the usual 0.02. The text is then varied, and the best
-  token leads the second best by far more than float32 arithmetic differs between two implementations.
-* Tokens that are not printable ASCII on their own (raw bytes, special tokens) get an output row of zeros. Their score
-  is always 0, below the best of some 2,000 random scores, so every answer is valid UTF-8 and uses its whole budget.
+* Weights are drawn with a standard deviation of 0.2 instead of the usual 0.02. The text is then varied, and
+  the best token leads the second best by far more than float32 arithmetic differs between two
+  implementations.
+* Tokens that are not printable ASCII on their own (raw bytes, special tokens) get an output row of zeros.
+  Their score is always 0, below the best of some 2,000 random scores, so every answer is valid UTF-8 and uses
+  its whole budget.
 * Every layer of the MLA model is dense. SGLang's mixture-of-experts kernels need a GPU.
 
 Example: ``python make_model.py --model qwen3=/tmp/q --model deepseek_v2=/tmp/d``
@@ -40,9 +44,10 @@ LAYERS = 2
 HEADS = 4
 CONTEXT_LENGTH = 4096
 INITIALIZER_RANGE = 0.2
-# Of the seeds 0 to 39 the one whose closest call is widest: for the prompt "Let me tell you a short story " the best of
-# all 128 greedy tokens leads the second best by at least 0.013 (qwen3) and 0.022 (deepseek_v2), a thousand times the
-# rounding error of float32 here. Choose anew when shapes, words or the order of the drawing change.
+# Of the seeds 0 to 39 the one whose closest call is widest: for the prompt "Let me tell you a short story "
+# the best of all 128 greedy tokens leads the second best by at least 0.013 (qwen3) and 0.022 (deepseek_v2), a
+# thousand times the rounding error of float32 here. Choose anew when shapes, words or the order of the
+# drawing change.
 DEFAULT_SEED = 36
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -53,27 +58,28 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
-# The tokenizer's whole training text comes from these words, because no text file is sure to be the same on every
-# machine. BPE sees only words and how often they occur, so sentences would add nothing.
+# The tokenizer's whole training text comes from these words, because no text file is sure to be the same on
+# every machine. BPE sees only words and how often they occur, so sentences would add nothing.
 FUNCTION_WORDS = (
-    "the of and to a in is you that it he was for on are as with his they I at be this have from or one had by but "
-    "not what all were we when your can said there use an each which she do how their if will up other about out "
-    "many then them these so some her would make like him into time has look two more write go see number no way "
-    "could people my than first been who its now Let me tell a short story"
+    "the of and to a in is you that it he was for on are as with his they I at be this have from or one had "
+    "by but not what all were we when your can said there use an each which she do how their if will up "
+    "other about out many then them these so some her would make like him into time has look two more write "
+    "go see number no way could people my than first been who its now Let me tell a short story"
 )
 STEMS = (
-    "answer apple arrow autumn basket beacon bird blanket blossom boat border branch breeze bridge bright brother "
-    "bucket butter candle canvas castle circle cloud cobble copper corner cotton cradle crystal dance desert dinner "
-    "distant dragon dream drift eagle early earth echo ember empty evening fable farmer feather field finger flame "
-    "flower forest fountain friend frost garden gather gentle giant glass golden grain granite harbor harvest heather "
-    "hidden hollow honey hunter island ivory jacket jewel journey kettle kitchen kitten ladder lantern laugh leather "
-    "lemon letter linger listen little lonely market marble meadow melody merchant midnight mirror morning mountain "
-    "music narrow needle northern ocean olive orchard orange paper patient pebble pepper picture pillow planet plenty "
-    "pocket prairie promise puzzle quarry quiet rabbit random raven ribbon riddle river rocket rubble saddle sailor "
-    "scatter season secret shadow shelter shepherd shimmer silent silver singer sister sleep slender smoke sparrow "
-    "spiral spring station stone storm stranger summer sunset table tailor tangle temple thunder timber token tower "
-    "travel treasure tumble turtle twilight valley velvet village violet voyage wander water weather whisper willow "
-    "window winter wisdom wonder yellow yonder"
+    "answer apple arrow autumn basket beacon bird blanket blossom boat border branch breeze bridge bright "
+    "brother bucket butter candle canvas castle circle cloud cobble copper corner cotton cradle crystal "
+    "dance desert dinner distant dragon dream drift eagle early earth echo ember empty evening fable farmer "
+    "feather field finger flame flower forest fountain friend frost garden gather gentle giant glass golden "
+    "grain granite harbor harvest heather hidden hollow honey hunter island ivory jacket jewel journey "
+    "kettle kitchen kitten ladder lantern laugh leather lemon letter linger listen little lonely market "
+    "marble meadow melody merchant midnight mirror morning mountain music narrow needle northern ocean "
+    "olive orchard orange paper patient pebble pepper picture pillow planet plenty pocket prairie promise "
+    "puzzle quarry quiet rabbit random raven ribbon riddle river rocket rubble saddle sailor scatter season "
+    "secret shadow shelter shepherd shimmer silent silver singer sister sleep slender smoke sparrow spiral "
+    "spring station stone storm stranger summer sunset table tailor tangle temple thunder timber token "
+    "tower travel treasure tumble turtle twilight valley velvet village violet voyage wander water weather "
+    "whisper willow window winter wisdom wonder yellow yonder"
 )
 SUFFIXES = ("", "s", "ed", "ing", "er", "ly", "ness", "ful", "less", "ish")
 
@@ -82,7 +88,7 @@ Draw = Callable[..., "np.ndarray[Any, np.dtype[np.float32]]"]
 
 
 def training_words() -> Iterator[str]:
-    """Yield the tokenizer's training text word by word, frequent words more often, as in a natural language."""
+    """Yield the tokenizer's training text word by word, frequent words more often, as in a language."""
     for word in FUNCTION_WORDS.split():
         yield from [f" {word}"] * 40
     yield from ["Let"] * 40
@@ -95,7 +101,8 @@ def make_tokenizer() -> Tokenizer:
     """Train the byte-level BPE tokenizer.
 
     Returns:
-        The tokenizer with exactly ``VOCABULARY_SIZE`` entries, so that no token the model can give is unknown to it.
+        The tokenizer with exactly ``VOCABULARY_SIZE`` entries, so that no token the model can give is unknown
+        to it.
 
     Raises:
         ValueError: The training text was too small for the vocabulary.
@@ -360,7 +367,9 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="ARCHITECTURE=DIR",
         help=f"a model to make, ARCHITECTURE one of {', '.join(ARCHITECTURES)}; repeatable",
     )
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="start of the random numbers (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=DEFAULT_SEED, help="start of the random numbers (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     for architecture, out in options.model:
         make_model(architecture, out, options.seed)

@@ -1,12 +1,14 @@
-"""Give the answer that one engine alone would give: greedy generation by transformers, on the CPU, in float32.
+"""Give the answer that one engine alone would give: greedy generation in float32 by transformers, on the CPU.
 
 The text is what SGLang's ``POST /generate`` returns as ``text`` for the same prompt at temperature 0: at most
-``--max-new-tokens`` tokens (128 is SGLang's own default), ended early by the model's end token, special tokens left
-out, the prompt not repeated. It comes from an implementation that shares no model code with the engine under test.
+``--max-new-tokens`` tokens (128 is SGLang's own default), ended early by the model's end token, special
+tokens left out, the prompt not repeated. It comes from an implementation that shares no model code with the
+engine under test.
 
-Several models in one process cost little more than one, since importing torch and transformers takes most of the time.
+Several models in one process cost little more than one, since importing torch and transformers takes most of
+the time.
 
-Example: ``python reference.py --model /tmp/q=/tmp/q.json --model /tmp/d=/tmp/d.json --prompt "Let me tell you "``
+Example: ``python reference.py --model /tmp/q=/tmp/q.json --model /tmp/d=/tmp/d.json --prompt "Once upon"``
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# Before transformers is imported, which reads it once: a model folder is complete, and a test must not ask a hub.
+# Before transformers is imported, which reads it once: a model folder is complete, no hub may be asked.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# None makes transformers do without torchvision. Text models have no use for it, and the one from PyPI is a CUDA build
-# that does not import beside a CPU torch.
+# None makes transformers do without torchvision. Text models have no use for it, and the one from PyPI is a
+# CUDA build that does not import beside a CPU torch.
 sys.modules["torchvision"] = None  # type: ignore[assignment]  # "not importable", see importlib's documentation
 
-import torch
-import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 # SGLang's default when a request names no limit (sampling_params.max_new_tokens).
 DEFAULT_NEW_TOKENS = 128

@@ -1,11 +1,13 @@
 """Prepare a Python process that imports SGLang 0.5.23 on a machine without a GPU.
 
-Python imports this module by itself at start-up when the folder that holds it is on ``PYTHONPATH``, and processes that
-SGLang spawns inherit that. Nothing happens until ``sglang`` is imported: the router and pip run here undisturbed.
+Python imports this module by itself at start-up when the folder that holds it is on ``PYTHONPATH``, and
+processes that SGLang spawns inherit that. Nothing happens until ``sglang`` is imported: the router and pip
+run here undisturbed.
 
-Next to it lie stand-ins for packages that SGLang imports and that have no build for this machine (``sgl_kernel``,
-``triton``), or that it needs for a single name (``IPython``), and ``sglang_cpu_ext``, SGLang's external model package.
-All of them were written against one version of SGLang; with another one they would break in ways that are hard to read.
+Next to it lie stand-ins for packages that SGLang imports and that have no build for this machine
+(``sgl_kernel``, ``triton``), or that it needs for a single name (``IPython``), and ``sglang_cpu_ext``,
+SGLang's external model package. All of them were written against one version of SGLang; with another one they
+would break in ways that are hard to read.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ def check_version() -> None:
     if version != SUPPORTED_VERSION:
         message = (
             f"sglang-cpu: the SGLang in {sys.prefix} is {version}, the CPU stand-ins in {__file__} are for "
-            f"{SUPPORTED_VERSION}: install sglang=={SUPPORTED_VERSION} there, or adapt the stand-ins to {version}"
+            f"{SUPPORTED_VERSION}: install sglang=={SUPPORTED_VERSION} there, or adapt the stand-ins"
         )
         raise SystemExit(message)
 
@@ -72,9 +74,10 @@ def check_version() -> None:
 def keep_torchvision_importable() -> None:
     """Skip the part of torchvision that fails beside a CPU torch.
 
-    torchvision from PyPI is a CUDA build. Its operators do not load here, and ``_meta_registrations``, which describes
-    them to torch, ends the import with "operator torchvision::nms does not exist". SGLang imports torchvision at the top
-    of configurations for image models (``srt/configs/deepseek_ocr.py``, ``srt/multimodal/internvl_utils.py``).
+    torchvision from PyPI is a CUDA build. Its operators do not load here, and ``_meta_registrations``, which
+    describes them to torch, ends the import with "operator torchvision::nms does not exist". SGLang imports
+    torchvision at the top of configurations for image models (``srt/configs/deepseek_ocr.py``,
+    ``srt/multimodal/internvl_utils.py``).
     """
     name = "torchvision._meta_registrations"
     sys.modules[name] = ModuleType(name)
@@ -84,7 +87,7 @@ def hide_triton_from_torch() -> None:
     """Let torch know that no triton is installed, or it would look for the compiler behind the stand-in."""
     import torch.utils._triton  # noqa: PLC0415 - torch must not be imported in processes that do not need it
 
-    torch.utils._triton.has_triton_package = lambda: False
+    vars(torch.utils._triton)["has_triton_package"] = lambda: False  # noqa: SLF001 - no public switch exists
 
 
 sys.meta_path.insert(0, BeforeSglang())

@@ -1,9 +1,9 @@
 """Stand-in for SGLang's kernel library, which has no build for this CPU.
 
 On a CPU, SGLang 0.5.23 imports these names at the top of modules that every server loads
-(``srt/mem_cache/allocation.py``, ``kernels/ops/kvcache/cache_move.py``, ``kernels/ops/speculative/*.py``). With the
-attention backend ``torch_native`` and neither speculative decoding nor page moves it calls none of them. Whatever else
-is asked for imports too, and says its name when called.
+(``srt/mem_cache/allocation.py``, ``kernels/ops/kvcache/cache_move.py``, ``kernels/ops/speculative/*.py``).
+With the attention backend ``torch_native`` and neither speculative decoding nor page moves it calls none of
+them. Whatever else is asked for imports too, and says its name when called.
 """
 
 from typing import NoReturn
@@ -28,7 +28,7 @@ class MissingKernel:
         Raises:
             NotImplementedError: Always; a kernel that silently did nothing would give wrong answers.
         """
-        message = f"sgl_kernel.{self.name} has no CPU implementation here: SGLang called it with options this set-up lacks"
+        message = f"sgl_kernel is a stand-in here: the kernel {self.name} has no implementation for this CPU"
         raise NotImplementedError(message)
 
 

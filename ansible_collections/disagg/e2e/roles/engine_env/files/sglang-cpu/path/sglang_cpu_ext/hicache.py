@@ -1,23 +1,23 @@
 """Let the hierarchical cache (HiCache) copy pages without CUDA, in the layout ``page_first_direct``.
 
-``srt/mem_cache/pool_host/mha.py`` and its neighbours import the two copying kernels on cuda, hip and xpu only and call
-them by name everywhere. Here they are plain torch. The host memory is allocated without pinning it for a GPU
-(``cudaHostRegister`` in ``srt/mem_cache/pool_host/common.py``).
+``srt/mem_cache/pool_host/mha.py`` and its neighbours import the two copying kernels on cuda, hip and xpu only
+and call them by name everywhere. Here they are plain torch. The host memory is allocated without pinning it
+for a GPU (``cudaHostRegister`` in ``srt/mem_cache/pool_host/common.py``).
 
-A device buffer has the shape (slots, heads, ...) for each layer. A host buffer has (pages, layers, page size, heads,
-...). Slots come as whole pages: every ``page_size``-th number divided by ``page_size`` is a page.
+A device buffer has the shape (slots, heads, ...) for each layer. A host buffer has (pages, layers, page size,
+heads, ...). Slots come as whole pages: every ``page_size``-th number divided by ``page_size`` is a page.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from sglang.srt.mem_cache import memory_pool_host
 from sglang.srt.mem_cache.pool_host import mha, mla
 from sglang.srt.mem_cache.pool_host.common import ALLOC_MEMORY_FUNCS
 
 if TYPE_CHECKING:
+    import torch
     from sglang.srt.mem_cache.pool_host.common import HostTensorAllocator
 
 
@@ -56,7 +56,7 @@ def transfer_kv_all_layer_direct_lf_pf(
         host[target, number % layers] = pages.view(len(target), *host.shape[2:])
 
 
-def transfer_kv_per_layer_direct_pf_lf(  # noqa: PLR0913 - the signature is the kernel's
+def transfer_kv_per_layer_direct_pf_lf(
     src_ptrs: list[torch.Tensor],
     dst_ptrs: list[torch.Tensor],
     src_indices: torch.Tensor,
@@ -79,7 +79,7 @@ def transfer_kv_per_layer_direct_pf_lf(  # noqa: PLR0913 - the signature is the 
         buffer[dst_indices.long()] = host[source, layer_id].reshape(-1, *buffer.shape[1:])
 
 
-def allocate_unpinned(  # noqa: PLR0913 - the signature is SGLang's
+def allocate_unpinned(
     dims: tuple[int, ...],
     dtype: torch.dtype,
     device: str,

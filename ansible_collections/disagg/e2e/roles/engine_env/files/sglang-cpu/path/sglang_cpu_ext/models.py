@@ -1,7 +1,8 @@
 """The architectures that SGLang serves here, with its own implementations.
 
-Naming them is what saves the time: a table that has the wanted model makes SGLang skip the import of all the others,
-about 6 s in each scheduler (``_ModelRegistry.resolve_model_cls``). Any other model is still found, the slow way.
+Naming them is what saves the time: a table that has the wanted model makes SGLang skip the import of all the
+others, about 6 s in each scheduler (``_ModelRegistry.resolve_model_cls``). Any other model is still found,
+the slow way.
 """
 
 from sglang.srt.models.deepseek_common.attention_backend_handler import AttentionBackendRegistry
@@ -11,7 +12,7 @@ from sglang.srt.models.qwen3 import Qwen3ForCausalLM
 
 EntryClass = [DeepseekV2ForCausalLM, Qwen3ForCausalLM]
 
-# For an attention backend that it does not know, SGLang takes triton's choice, which turns the prefill of a DeepSeek
-# model into ordinary multi-head attention over a cache that torch_native does not lay out for it. With the latent
-# form for both phases torch_native works.
+# For an attention backend that it does not know, SGLang takes triton's choice, which turns the prefill of a
+# DeepSeek model into ordinary multi-head attention over a cache that torch_native does not lay out for it.
+# With the latent form for both phases torch_native works.
 AttentionBackendRegistry.register("torch_native", lambda _attention, _batch: AttnForwardMethod.MLA)

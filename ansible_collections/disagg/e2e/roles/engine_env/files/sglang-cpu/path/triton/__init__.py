@@ -1,17 +1,19 @@
 """Stand-in for triton, which weighs 1 GB and compiles kernels for GPUs only.
 
-SGLang 0.5.23 imports triton at the top of more than a hundred modules and decorates its GPU kernels while they load.
-On a CPU none of them is called: the attention backend ``torch_native`` is plain torch. So every decorator and every
-name of the language has to import, and no kernel has to run.
+SGLang 0.5.23 imports triton at the top of more than a hundred modules and decorates its GPU kernels while
+they load. On a CPU none of them is called: the attention backend ``torch_native`` is plain torch. So every
+decorator and every name of the language has to import, and no kernel has to run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 # torch, and modules that say only "import triton", reach the language as an attribute.
 from triton import language as language
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __version__ = "3.0.0"  # Modules compare it to choose between names of the language; any version does.
 
@@ -42,7 +44,7 @@ class Kernel:
         raise NotImplementedError(message)
 
 
-def jit(function: Callable[..., Any] | None = None, **_options: object) -> Any:  # noqa: ANN401 - decorator of two forms
+def jit(function: Callable[..., Any] | None = None, **_options: object) -> Any:
     """Stand in for ``@triton.jit`` and ``@triton.jit(...)``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Stand-in for ``triton.language``: its names occur as annotations and constants of kernels that never run."""
+"""Stand-in for ``triton.language``, whose names occur in kernels that never run."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class dtype:  # noqa: N801 - the name is triton's
     """A type of the language. Modules use it in annotations and as keys of tables."""
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - stands for functions, types and constants alike
+def __getattr__(name: str) -> Any:
     """Give every other name of the language: as good as any for code that is never compiled.
 
     Args:
