@@ -19,6 +19,9 @@ CASE_PREFIXES = ("test_", "bench_", "chaos_")
 LIFECYCLES = ("pre_merge", "post_merge", "nightly", "weekly", "release")
 TYPES = ("unit", "integration", "e2e", "benchmark", "stress")
 
+# What PyYAML lets through instead of an error of its own, for such as the date 2001-99-99 or "!!map text".
+_YAML_LEAKS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -93,14 +96,17 @@ def load(name: str, directory: Path | None = None) -> TestCase:
         UsageError: there is none of that name, or it has a mistake. The text names file, key and what would do.
     """
     path = (directory or paths.DECLARATIONS) / f"{name}.yml"
-    if not path.is_file():
-        raise UsageError(f"no test case is called {name}{_nearest(name, names())}; see: python -m pyharness list")
     try:
         text = path.read_text(encoding="utf-8")
-        data = yaml.load(text, _UniqueKeys)  # noqa: S506 (a SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"no test case is called {name}{_nearest(name, names())}; see: python -m pyharness list"
+        ) from error
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    try:
+        data = yaml.load(text, _UniqueKeys)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, *_YAML_LEAKS) as error:
         raise UsageError(f"{path}: no valid YAML: {_one_line(error)}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path}: has to be a mapping of keys to values")
@@ -114,15 +120,23 @@ def load(name: str, directory: Path | None = None) -> TestCase:
 
 
 def _explain(error: ValidationError) -> str:
-    """Say what is wrong with the first key that is wrong."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    """Say what is wrong with the first key that is wrong; an unknown key first: it explains the one that is missing."""
+    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+    key = " ".join(".".join(str(part) for part in first["loc"]).split())
     known = _known_keys(first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{key}: no such key{_nearest(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
         return f"{key}: is missing"
-    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, not {str(first['input'])[:80]!r}"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, not {_shown(first['input'])}"
+
+
+def _shown(value: object) -> str:
+    """Return a wrong value as an error shows it. Python writes no integer of more than 4300 digits out."""
+    try:
+        return repr(str(value)[:80])
+    except ValueError:
+        return "a number that long"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -137,5 +151,5 @@ def _nearest(wrong: str, known: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f" (there is: {', '.join(known)})"
 
 
-def _one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

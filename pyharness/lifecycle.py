@@ -21,7 +21,7 @@ from pyharness.playbook import PlaybookRunner
 from pyharness.results_dir import ResultsDir
 from pyharness.verification import clean
 from pyharness.verification.base import Recorder, Subject
-from pyharness.verification.node_probe import Nodes
+from pyharness.verification.node_probe import NodeError, Nodes
 from pyharness.verification.wheel import read_wheel
 
 if TYPE_CHECKING:
@@ -148,24 +148,31 @@ class _Run:
 
     def live(self) -> None:
         """Do everything, and end in a written report."""
-        error: UsageError | None = None
+        error = self._guarded(self._deploy_and_verify)
+        if not (self.options.keep and not self.interrupt.is_set()):
+            error = self._guarded(self._teardown) or error
+        self.finish(error)
+        self.playbooks.close()
+
+    def _deploy_and_verify(self) -> None:
+        self._provision()
+        for model in self.report.models:
+            self._one_model(model)
+
+    def _guarded(self, part: Callable[[], None]) -> UsageError | None:
+        """Run a part of the run. Whatever ends it early is a failure: what is left unsaid would read as a pass."""
         try:
-            self._provision()
-            for model in self.report.models:
-                self._one_model(model)
-        except _GiveUp:
-            pass
-        except UsageError as problem:
-            error = problem
-        except Interrupted:
-            pass
-        finally:
-            try:
-                if not (self.options.keep and not self.interrupt.is_set()):
-                    self._teardown()
-            finally:
-                self.finish(error)
-                self.playbooks.close()
+            part()
+        except UsageError as error:
+            return error
+        except (_GiveUp, Interrupted):
+            pass  # their failures are in the report, or will be
+        except NodeError as error:
+            self.report.failures.append(_failure("infrastructure", "run", str(error), "see whether the node is up"))
+        except Exception as error:  # noqa: BLE001 (the run has to end in a verdict, and nothing be left on the nodes)
+            told = f"{type(error).__name__}: {error}"
+            self.report.failures.append(_failure("test", "run", told, "this is a defect of the harness; report it"))
+        return None
 
     def finish(self, error: UsageError | None = None) -> None:
         """Judge and write the results."""
@@ -189,8 +196,6 @@ class _Run:
         )
         self.folder.write_deployments([entry.model_dump(mode="json") for entry in self.deployed])
         self.folder.write(self.report)
-
-    # ---------------------------------------------------------------- phases
 
     @contextmanager
     def _phase(self, name: str, model: str | None = None) -> Iterator[results.Phase]:
@@ -366,8 +371,6 @@ class _Run:
             recorder.run("nodes_clean", lambda: clean.nodes_clean(self.nodes, names, self.run_id, services))
         phase.status = "ok" if outcome.ok else "failed"
         phase.seconds = round(time.monotonic() - started, 3)
-
-    # ---------------------------------------------------------------- the report
 
     def _describe(self, deployment: Deployment, result: results.ModelResult) -> None:
         report, wheel = self.report, deployment.wheel

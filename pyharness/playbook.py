@@ -165,6 +165,6 @@ def error_line(output: str) -> str:
     """Return the first line of Ansible's output that says what was wrong; for what never became a task."""
     for line in output.splitlines():
         if line.startswith(("[ERROR]:", "ERROR!")):
-            return line.split(maxsplit=1)[1] if " " in line else line
+            return line.partition(" ")[2].strip() or line
     tail = [line for line in output.splitlines() if line.strip()]
     return tail[-1] if tail else "Ansible said nothing"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SCHEMA_VERSION = 1
 
@@ -33,6 +33,12 @@ class Failure(_Part):
     hint: str
     model: str | None = None
     spoils_judgement: bool = False
+
+    @field_validator("evidence")
+    @classmethod
+    def _writable(cls, value: str) -> str:
+        """Replace lone surrogates, which an engine's JSON may hold and no file or terminal takes."""
+        return value.encode("utf-8", "replace").decode()
 
 
 class Check(_Part):

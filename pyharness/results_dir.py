@@ -11,13 +11,12 @@ import os
 import shutil
 import tarfile
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyharness.results import Report
 
 _KEPT_RUNS = 5
@@ -56,10 +55,10 @@ class ResultsDir:
             )
         self._previous.mkdir(parents=True, exist_ok=True)
         try:
-            name = json.loads((self.root / _MARK).read_text())["run_id"]
-        except (OSError, ValueError, KeyError):
-            name = "unknown"
-        target = self._previous / str(name)
+            name = Path(str(json.loads((self.root / _MARK).read_text())["run_id"])).name
+        except (OSError, ValueError, KeyError, TypeError):
+            name = ""
+        target = self._previous / (name or "unknown")
         shutil.rmtree(target, ignore_errors=True)
         self.root.rename(target)
         for old in sorted(self._previous.iterdir())[:-_KEPT_RUNS]:
@@ -152,7 +151,7 @@ def _junit(report: Report) -> str:
 
 def _junit_failure(case: ET.Element, kind: str, evidence: str, hint: str) -> None:
     element = ET.SubElement(case, "failure" if kind == "product" else "error", type=kind)
-    # XML 1.0 has no control characters but these three; a log line may hold others.
-    clean = "".join(letter for letter in evidence if letter >= " " or letter in "\t\n\r")
+    # XML 1.0 has no control characters but these three, and not these two letters; a log line may hold them.
+    clean = "".join(letter for letter in evidence if letter in "\t\n\r" or " " <= letter not in "\ufffe\uffff")
     element.set("message", clean.splitlines()[0][:300] if clean else kind)
     element.text = f"{clean}\n{hint}"

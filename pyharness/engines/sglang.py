@@ -60,9 +60,12 @@ class SGLang:
                 totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
         if not seen:
             return Counters(None, None, None, None)
-        return Counters(
-            transferred_bytes=round(totals.get(f"{_TRANSFERRED}_sum", 0.0) * _MIB),
-            transfers=round(totals.get(f"{_TRANSFERRED}_count", 0.0)),
-            failed_transfers=round(totals.get(_FAILED, 0.0)),
-            computed_tokens=round(totals.get(_COMPUTED, 0.0)),
-        )
+        try:
+            return Counters(
+                transferred_bytes=round(totals.get(f"{_TRANSFERRED}_sum", 0.0) * _MIB),
+                transfers=round(totals.get(f"{_TRANSFERRED}_count", 0.0)),
+                failed_transfers=round(totals.get(_FAILED, 0.0)),
+                computed_tokens=round(totals.get(_COMPUTED, 0.0)),
+            )
+        except OverflowError as error:
+            raise ValueError("/metrics holds an infinite counter") from error

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _METRICS_SECONDS = 10.0
 # A scheduler writes its counters in its own time: how long to wait for the transfer to show.
-_COUNTERS_LATE_SECONDS = 5.0
+_COUNTERS_LATE_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 
 
@@ -224,12 +224,23 @@ def transport_used(
     return ("tcp" if by_tcp else "rdma"), evidence
 
 
+def _witnessed(evidence: list[dict[str, Any]]) -> str:
+    """Say in one line what each witness has seen."""
+    tcp, rdma, needed = evidence
+    ports = ", ".join(rdma["active_ports"]) or "none active"
+    return (
+        f"{tcp['bytes']} bytes over TCP, {rdma['sent']} sent and {rdma['received']} received by RDMA ports ({ports}); "
+        f"{needed['bytes']} needed"
+    )
+
+
 def transport_as_asked(used: str | None, evidence: list[dict[str, Any]], requested: str) -> Evidence:
     """Check that the transport that was used is the one that was asked for."""
     found = {"requested": requested, "used": used, "witnesses": evidence}
     if used != requested:
+        told = used or f"no transport that accounts for it ({_witnessed(evidence)})"
         raise CheckFailed(
-            f"the KV cache went by {used or 'no transport that the nodes can tell'}, and {requested} was asked for",
+            f"the KV cache went by {told}, and {requested} was asked for",
             found,
             hint=(
                 "Mooncake falls back to TCP in silence when it finds no usable RDMA device: see ibv_devinfo"

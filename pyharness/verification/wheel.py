@@ -17,6 +17,8 @@ from pyharness.verification.base import CheckFailed, Evidence
 from pyharness.verification.node_probe import MOONCAKE_LIBRARIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyharness.verification.base import Subject
 
 # The services that move the KV cache; the router does not load Mooncake.
@@ -51,17 +53,20 @@ def read_wheel(path: Path) -> WheelFacts:
             folder = next(name.split("/")[0] for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
             metadata = Parser().parsestr(archive.read(f"{folder}/METADATA").decode())
             record = archive.read(f"{folder}/RECORD").decode()
+        files = dict(_digests(record))
     except FileNotFoundError as error:
         raise UsageError(f"--wheel {path}: there is no such file; give a wheel's path or a version") from error
-    except (OSError, zipfile.BadZipFile, StopIteration, KeyError) as error:
+    except (OSError, zipfile.BadZipFile, StopIteration, KeyError, ValueError) as error:
         reason = str(error) or "it has no METADATA"
         raise UsageError(f"--wheel {path}: this is not a wheel ({reason})") from error
-    files = {}
+    return WheelFacts(metadata["Name"], metadata["Version"], hashlib.sha256(path.read_bytes()).hexdigest(), files)
+
+
+def _digests(record: str) -> Iterator[tuple[str, str]]:
     for name, digest, _size in csv.reader(io.StringIO(record)):
         algorithm, _, value = digest.partition("=")
         if algorithm == "sha256":
-            files[name] = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
-    return WheelFacts(metadata["Name"], metadata["Version"], hashlib.sha256(path.read_bytes()).hexdigest(), files)
+            yield name, base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
 
 
 def wheel_in_use(subject: Subject) -> Evidence:
@@ -71,6 +76,14 @@ def wheel_in_use(subject: Subject) -> Evidence:
     evidence: dict[str, Any] = {"wheel": Path(deployment.wheel.file).name, "version": facts.version}
     _is_the_one_asked_for(subject, facts)
     services = [service for service in deployment.services if service.kind in _KINDS]
+    if not services:
+        raise CheckFailed(
+            f"none of the deployed services moves a KV cache (kinds: {', '.join(_KINDS)})",
+            evidence,
+            hint="the test case's playbook has to deploy them",
+            class_="test",
+            spoils_judgement=True,
+        )
     found = subject.nodes.probe(services, libraries=MOONCAKE_LIBRARIES)
     for service in services:
         loaded = found[service.node]["services"][service.name]["libraries"]

@@ -31,7 +31,7 @@ def read_record(directory: Path) -> dict[str, Any] | None:
     """Return what the maker of `directory` recorded; None when it is not complete."""
     try:
         return dict(json.loads((directory / RECORD).read_text()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
 
 

@@ -7,6 +7,7 @@ Python that runs Ansible's modules on a node need not have supervisor installed.
 from __future__ import annotations
 
 import http.client
+import re
 import shlex
 import socket
 import time
@@ -87,7 +88,8 @@ class Supervisor:
             f"childlogdir={root}\nlogfile_maxbytes=0\nminfds=1024\n"
             "[rpcinterface:supervisor]\n"
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
-            f"[include]\nfiles = {root}/services/*.conf\n"
+            # Below the configuration's own folder: a list of files is split at spaces, which an absolute path may hold.
+            "[include]\nfiles = services/*.conf\n"
         )
 
     def write_program(self, name: str, spec: dict[str, Any]) -> None:
@@ -96,12 +98,18 @@ class Supervisor:
         Args:
             name: the service's name.
             spec: command (list), environment, directory, log, stop_signal, stop_grace (seconds).
+
+        Raises:
+            ValueError: supervisor's format cannot hold a word of it; the text says which.
         """
-        variables = ",".join(f'{key}="{_quoted(value)}"' for key, value in sorted(spec["environment"].items()))
+        for word in spec["command"]:
+            if "\n" in word or "\r" in word:
+                raise ValueError(f"command of {name}: {word!r} holds a line break, which supervisor cannot take")
+        variables = ",".join(f"{key}={_quoted(key, value)}" for key, value in sorted(spec["environment"].items()))
         path = self.programs / f"{name}.conf"
         path.touch(mode=0o600)  # before the text is there: an environment may hold a token
         path.write_text(
-            f"[program:{name}]\ncommand={_percent(shlex.join(spec['command']))}\nenvironment={variables}\n"
+            f"[program:{name}]\ncommand={_escaped(shlex.join(spec['command']))}\nenvironment={variables}\n"
             f"directory={_percent(spec['directory'])}\nstdout_logfile={_percent(spec['log'])}\n"
             "redirect_stderr=true\nstdout_logfile_maxbytes=0\n"
             # A service that ends is evidence. Nobody restarts it, and there is no "it ran for a second" to wait for.
@@ -136,6 +144,24 @@ def _percent(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _quoted(value: str) -> str:
-    """Write a value for supervisor's `environment=`, which splits like a shell."""
-    return _percent(str(value)).replace("\\", "\\\\").replace('"', '\\"')
+def _escaped(text: str) -> str:
+    """Escape what supervisor's configuration gives a meaning: % and, after a space, the comments' ; and #.
+
+    There is no escape for a comment; an expansion that gives nothing, set between, keeps it from being one.
+    """
+    return re.sub(r"(?<=\s)(?=[;#])", "%(program_name).0s", _percent(text))
+
+
+def _quoted(key: str, value: str) -> str:
+    """Write a value for supervisor's `environment=`: between quotes, which cannot be escaped and are cut at its ends.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    quote = "'" if '"' in value else '"'
+    if quote in value or value != value.strip("'\"") or "\n" in value or "\r" in value:
+        raise ValueError(
+            f"environment variable {key}: supervisor cannot take a value with a line break, with both kinds of quotes, "
+            "or with a quote at its begin or end"
+        )
+    return quote + _escaped(value) + quote

@@ -40,13 +40,15 @@ def tcp_connections(pids: Iterable[int]) -> list[dict[str, Any]] | None:
 
     Returns:
         for each: pids, local and remote address and port, bytes_sent and bytes_received; None when this machine
-        has no `ss`.
+        has no `ss` or one that does not understand the question.
     """
     wanted = set(pids)
     command = ["ss", "-tinpHO", "state", "established"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SS_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode != 0:
         return None
     result = []
     for line in done.stdout.splitlines():

@@ -80,24 +80,22 @@ _KILL_SECONDS = 5.0
 
 
 def _stop(run: str, node: str, run_dir: Path, seconds: float) -> list[dict[str, Any]]:
-    """End all processes of a run on a node; returns those that had to be killed."""
+    """End all processes of a run on a node; returns the services' processes that had to be killed."""
     supervisor = Supervisor(str(run_dir), timeout=seconds)
     if supervisor.is_up():
         try:
             supervisor.rpc.stopAllProcesses(True)  # noqa: FBT003 (XML-RPC has no names: wait)
-            supervisor.rpc.shutdown()
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
-            pass  # it is ended by signal below, like whatever else is left
-        else:
-            node_state.wait_gone(run, _KILL_SECONDS, node, "supervisord")
-    survivors = node_state.run_processes(run, node)
-    # The supervisord first: it must not see its children die and start to act on it.
-    for survivor in sorted(survivors, key=lambda found: found["service"] != "supervisord"):
+            pass  # what is left is ended by signal below, whyever it is left
+    # The supervisord first, and without asking: with its services stopped it has nothing to put in order, its own
+    # shutdown takes a second, and it must not see children die below and start to act on it.
+    survivors = sorted(node_state.run_processes(run, node), key=lambda found: found["service"] != "supervisord")
+    for survivor in survivors:
         try:
             os.kill(survivor["pid"], signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue
-    return survivors
+    return [survivor for survivor in survivors if survivor["service"] != "supervisord"]
 
 
 def _runs(parameters: dict[str, Any]) -> list[str]:

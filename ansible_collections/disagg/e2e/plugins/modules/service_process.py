@@ -188,7 +188,10 @@ def main() -> None:
         _ensure_supervisord(module, supervisor)
         _remove(supervisor, parameters["run"], parameters["node"], name)
         Path(parameters["log"]).parent.mkdir(parents=True, exist_ok=True)
-        supervisor.write_program(name, spec)
+        try:
+            supervisor.write_program(name, spec)
+        except ValueError as error:
+            module.fail_json(msg=str(error))
         record.touch(mode=0o600)
         record.write_text(json.dumps(spec))
         supervisor.rpc.reloadConfig()

@@ -5,13 +5,14 @@ processes that SGLang spawns inherit that. Nothing happens until ``sglang`` is i
 run here undisturbed.
 
 Next to it lie stand-ins for packages that SGLang imports and that have no build for this machine
-(``sgl_kernel``, ``triton``), or that it needs for a single name (``IPython``), and ``sglang_cpu_ext``,
-SGLang's external model package. All of them were written against one version of SGLang; with another one they
-would break in ways that are hard to read.
+(``sgl_kernel``, ``triton``), or that it needs for a single name (``IPython``), SGLang's external model package
+``sglang_cpu_ext`` and its plugin ``sglang_cpu_plugin``. All of them were written against one version of SGLang;
+with another one they would break in ways that are hard to read.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import sys
 from importlib.abc import MetaPathFinder
@@ -48,6 +49,9 @@ class BeforeSglang(MetaPathFinder):
         if fullname == "sglang":
             sys.meta_path.remove(self)
             check_version()
+            # A sixth of the import's time goes into collections that find nothing, as modules are no garbage.
+            # The plugin (sglang_cpu_plugin.py) switches them on again as soon as the modules are there.
+            gc.disable()
             keep_torchvision_importable()
             hide_triton_from_torch()
         return None

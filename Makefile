@@ -1,0 +1,63 @@
+# Each target does all its set-up. What is built once is kept: .venv here, engines' environments, wheels and models in
+# the user's cache directory (DISAGG_E2E_CACHE, default ~/.cache/disagg-e2e).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make e2e       run the main job, real engines on the CPU
+.PHONY: e2e
+e2e: .venv/ready
+	$(BIN)/python -m pyharness test_1p1d_erdma $(ARGS)
+
+## make test      unit, integration and sabotage tests, with the simulated engine; coverage
+.PHONY: test
+test: .venv/ready
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -m pre_merge $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+## make unit      unit tests alone, in seconds
+.PHONY: unit
+unit: .venv/ready
+	$(BIN)/pytest -m "pre_merge and unit" $(ARGS)
+
+## make sabotage  real engines broken on purpose, one run each (about a minute each)
+.PHONY: sabotage
+sabotage: .venv/ready
+	$(BIN)/pytest -m "nightly and sglang" tests/sabotage $(ARGS)
+
+## make lint      ruff, mypy, yamllint, ansible-lint
+.PHONY: lint
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint
+
+## make clean     remove .venv and results (not the caches)
+.PHONY: clean
+clean:
+	rm -rf .venv run .coverage .coverage.* htmlcov
+
+.venv/ready: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no python3.11 on PATH; install it (Debian: apt-get install python3.11 python3.11-venv)" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11, which the engines' packages are pinned for; set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || { echo "error: $(PYTHON) cannot make virtual environments; install python3.11-venv" >&2; exit 2; }
+	rm -rf .venv
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,110 @@
+"""Runs of the main job, each on addresses of its own, so that several workers can run them side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ansible_collections.disagg.e2e.plugins.module_utils import node_state
+from pyharness import paths
+from pyharness.lifecycle import Options, run_case
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pyharness.results import Report
+
+QWEN = "Qwen/Qwen3-8B"
+CASE = "test_1p1d_erdma"
+LEDGER = paths.PROJECT / "run" / "sabotage.tsv"
+
+
+@dataclass
+class Site:
+    """Two logical nodes that one test has to itself.
+
+    Attributes:
+        inventory: the inventory's folder.
+        results: folder for results.
+        prefill: address of the prefill node.
+        decode: address of the decode node.
+        reports: the reports of the runs so far.
+    """
+
+    inventory: Path
+    results: Path
+    prefill: str
+    decode: str
+    name: str
+    reports: list[Report] = field(default_factory=list)
+
+    def run(self, **options: Any) -> Report:
+        """Run the main job with one model, and check what holds for every run: the files agree, nothing is left."""
+        options.setdefault("models", (QWEN,))
+        report = run_case(Options(test_case=CASE, inventory=self.inventory, results=self.results, **options))
+        self.reports.append(report)
+        self._note(report)
+        written = json.loads((self.results / CASE / "report.json").read_text())
+        assert written["verdict"] == report.verdict
+        result = self.result()
+        assert result["status"] == ("Pass" if report.verdict == "pass" else "Fail")
+        assert set(result) == {"test_case", "status", "timestamp"}
+        return report
+
+    def result(self) -> dict[str, str]:
+        """Return test_results.json."""
+        return dict(json.loads((self.results / CASE / "test_results.json").read_text()))
+
+    def left(self) -> list[dict[str, Any]]:
+        """Return the processes that the runs of this site have left."""
+        return [found for report in self.reports for found in node_state.run_processes(report.run_id)]
+
+    def _note(self, report: Report) -> None:
+        """Keep a list of sabotaged runs and their verdicts, for people."""
+        first = report.failures[0] if report.failures else None
+        at = next((phase for phase in reversed(report.phases) if phase.name != "teardown"), None)
+        line = [
+            self.name,
+            report.verdict,
+            ", ".join(dict.fromkeys(failure.check for failure in report.failures)) or "-",
+            first.class_ if first else "-",
+            f"{at.name} {at.seconds:.1f} s" if at else "-",
+            first.evidence.splitlines()[0][:160] if first else "",
+        ]
+        LEDGER.parent.mkdir(exist_ok=True)
+        with LEDGER.open("a", encoding="utf-8") as stream:
+            stream.write("\t".join(line) + "\n")
+
+
+def _site(tmp_path: Path, request: pytest.FixtureRequest, source: str) -> Iterator[Site]:
+    paths.use_project_ansible()
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    prefill, decode = f"127.1.{worker}.1", f"127.1.{worker}.2"
+    inventory = tmp_path / "inventory"
+    shutil.copytree(paths.INVENTORIES / source / "group_vars", inventory / "group_vars")
+    (inventory / "hosts.yml").write_text(
+        "all:\n  children:\n"
+        f"    prefill_nodes: {{hosts: {{prefill: {{ansible_host: {prefill}}}}}}}\n"
+        f"    decode_nodes: {{hosts: {{decode: {{ansible_host: {decode}}}}}}}\n"
+    )
+    site = Site(inventory, tmp_path / "results", prefill, decode, request.node.name)
+    yield site
+    assert site.left() == []
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Return a site with the simulated engine, real Mooncake and the real router."""
+    yield from _site(tmp_path, request, "simulator")
+
+
+@pytest.fixture
+def real_site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Return a site with real SGLang on the CPU."""
+    yield from _site(tmp_path, request, "local")
