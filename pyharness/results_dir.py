@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tarfile
 import xml.etree.ElementTree as ET
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyharness.results import Report
 
 _KEPT_RUNS = 5
@@ -55,10 +57,11 @@ class ResultsDir:
             )
         self._previous.mkdir(parents=True, exist_ok=True)
         try:
-            name = Path(str(json.loads((self.root / _MARK).read_text())["run_id"])).name
+            name = str(json.loads((self.root / _MARK).read_text())["run_id"])
         except (OSError, ValueError, KeyError, TypeError):
             name = ""
-        target = self._previous / (name or "unknown")
+        # What is read becomes a path whose old content is removed: nothing but a plain name will do.
+        target = self._previous / (name if re.fullmatch(r"\w[\w.-]*", name) else "unknown")
         shutil.rmtree(target, ignore_errors=True)
         self.root.rename(target)
         for old in sorted(self._previous.iterdir())[:-_KEPT_RUNS]:

@@ -6,8 +6,12 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Environment
 
 pytestmark = [pytest.mark.post_merge, pytest.mark.integration, pytest.mark.gpu_0, pytest.mark.sglang]
 
@@ -20,12 +24,9 @@ PROMPT = "Let me tell you a short story "
 
 
 @pytest.fixture(scope="module")
-def python() -> Path:
+def python(sglang_environment: Environment) -> Path:
     """Return the interpreter of the built environment."""
-    environment = os.environ.get("DISAGG_SGLANG_ENV")
-    if not environment:
-        pytest.skip("the SGLang environment is not built: set DISAGG_SGLANG_ENV to its virtual environment")
-    return Path(environment) / "bin/python"
+    return sglang_environment.python
 
 
 def run(*command: str | Path, **environment: str | Path) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,7 @@
 """Prefill and decode of the simulator behind the real router, joined by the real Mooncake."""
 
+from __future__ import annotations
+
 import http.client
 import json
 import os
@@ -11,26 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from pyharness.simulator import text
 from pyharness.simulator.model import ARCHITECTURES, Model, write_model
 
-ENVIRONMENT: Final = os.environ.get("DISAGG_SIMULATOR_ENV", "")
-OVERLAY: Final = os.environ.get("DISAGG_WHEEL_OVERLAY", "")
-pytestmark = [
-    pytest.mark.pre_merge,
-    pytest.mark.integration,
-    pytest.mark.gpu_0,
-    pytest.mark.simulator,
-    pytest.mark.skipif(
-        not (ENVIRONMENT and OVERLAY),
-        reason="needs DISAGG_SIMULATOR_ENV (virtual environment with the engine_env role's simulator lock) "
-        "and DISAGG_WHEEL_OVERLAY (folder with the unpacked Mooncake wheel)",
-    ),
-]
+if TYPE_CHECKING:
+    from tests.integration.conftest import Environment
+
+pytestmark = [pytest.mark.pre_merge, pytest.mark.integration, pytest.mark.gpu_0, pytest.mark.simulator]
 
 ROOT: Final = Path(__file__).parents[2]
 PREFILL: Final = "127.0.0.31"
@@ -128,13 +121,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def deploy(tmp_path: Path) -> Iterator[Deploy]:
+def deploy(tmp_path: Path, simulator_environment: Environment) -> Iterator[Deploy]:
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(name: str, arguments: Sequence[str]) -> int:
-        environment = os.environ | {"PYTHONPATH": f"{ROOT}:{OVERLAY}"}
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}:{simulator_environment.overlay}"}
         with (tmp_path / f"{name}.log").open("wb") as log:
-            command = [f"{ENVIRONMENT}/bin/python", "-m", *arguments]
+            command = [str(simulator_environment.python), "-m", *arguments]
             processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
         return processes[-1].pid
 

@@ -19,7 +19,7 @@ from pyharness.playbook import Outcome, PlaybookRunner
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Site
+    from tests.sabotage.conftest import Site
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.harness]
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pyharness import paths
 from pyharness.errors import UsageError
 from pyharness.verification.wheel import read_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Site
+    from tests.sabotage.conftest import Site
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.mooncake]
 
@@ -25,7 +26,8 @@ def tested_wheel(site: Site) -> Path:
     """Return the wheel that the inventory has tested by default, as a run keeps it."""
     report = site.run()
     assert report.verdict == "pass", report.failures
-    return next((site.results / "test_1p1d_erdma" / "whls").glob("*.whl"))
+    wheels: list[Path] = list((site.results / "test_1p1d_erdma" / "whls").glob("*.whl"))
+    return wheels[0]
 
 
 def test_a_version_that_is_asked_for_is_the_one_that_runs(site: Site) -> None:
@@ -40,9 +42,7 @@ def test_another_mooncake_in_front_of_the_wheel_is_an_error(site: Site, tested_w
     overlay = site.results / "stranger"
     with zipfile.ZipFile(tested_wheel) as archive:
         archive.extractall(overlay)
-    simulator = __import__("pyharness").__path__[0].removesuffix("/pyharness")
-
-    report = site.run(wheel=OLDER, extra_vars={"disagg_environment": {"PYTHONPATH": f"{overlay}:{simulator}"}})
+    report = site.run(wheel=OLDER, extra_vars={"disagg_environment": {"PYTHONPATH": f"{overlay}:{paths.PROJECT}"}})
 
     assert report.verdict == "error"
     assert [failure.check for failure in report.failures] == ["wheel_in_use"]
@@ -58,9 +58,7 @@ def test_one_changed_byte_in_a_library_is_an_error(site: Site, tested_wheel: Pat
     library = next(overlay.glob("mooncake/engine*.so"))
     with library.open("ab") as stream:
         stream.write(b"\0")
-    simulator = __import__("pyharness").__path__[0].removesuffix("/pyharness")
-
-    report = site.run(extra_vars={"disagg_environment": {"PYTHONPATH": f"{overlay}:{simulator}"}})
+    report = site.run(extra_vars={"disagg_environment": {"PYTHONPATH": f"{overlay}:{paths.PROJECT}"}})
 
     assert report.verdict == "error"
     assert "engine" in report.failures[0].evidence

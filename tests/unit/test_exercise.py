@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,16 +15,19 @@ from pyharness import exercise
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    # What a server does with a connection; the event tells it that the test is over.
+    Behaviour = Callable[[socket.socket, threading.Event], None]
+    Serve = Callable[[Behaviour], "Server"]
+
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
 ADDRESS = "127.0.0.41"
-Behaviour = "Callable[[socket.socket, threading.Event], None]"
 
 
 class Server:
-    """A server of one behaviour. `over` tells behaviours that the test has ended."""
+    """A server of one behaviour."""
 
-    def __init__(self, behave: Callable[[socket.socket, threading.Event], None]) -> None:
+    def __init__(self, behave: Behaviour) -> None:
         self.behave, self.over = behave, threading.Event()
         self.requests: list[bytes] = []
         self.listening = socket.create_server((ADDRESS, 0))
@@ -66,11 +69,11 @@ def _request(connection: socket.socket) -> bytes:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[socket.socket, threading.Event], None]], Server]]:
+def serve() -> Iterator[Serve]:
     """Return a function that starts a server."""
     servers: list[Server] = []
 
-    def start(behave: Callable[[socket.socket, threading.Event], None]) -> Server:
+    def start(behave: Behaviour) -> Server:
         servers.append(Server(behave))
         return servers[-1]
 
@@ -79,10 +82,7 @@ def serve() -> Iterator[Callable[[Callable[[socket.socket, threading.Event], Non
         server.close()
 
 
-Serve = "Callable[[Callable[[socket.socket, threading.Event], None]], Server]"
-
-
-def answering(body: bytes, status: str = "200 OK") -> Callable[[socket.socket, threading.Event], None]:
+def answering(body: bytes, status: str = "200 OK") -> Behaviour:
     def behave(connection: socket.socket, _over: threading.Event) -> None:
         connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status.encode(), len(body)) + body)
 
@@ -110,7 +110,7 @@ def endless(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b"x" * 1024 * 1024)
 
 
-def test_an_answer_is_kept_whole(serve: Any) -> None:
+def test_an_answer_is_kept_whole(serve: Serve) -> None:
     server = serve(answering(b'{"text": "\xc3\xa4"}'))
     exchange = exercise.post(server.url, {"text": "Wörter"}, 5)
     assert (exchange.status, exchange.problem) == (200, None)
@@ -119,27 +119,27 @@ def test_an_answer_is_kept_whole(serve: Any) -> None:
     assert json.loads(server.requests[0].partition(b"\r\n\r\n")[2]) == {"text": "Wörter"}
 
 
-def test_a_get_has_no_body(serve: Any) -> None:
+def test_a_get_has_no_body(serve: Serve) -> None:
     server = serve(answering(b"ok"))
     assert exercise.get(server.url, 5).body == "ok"
     assert server.requests[0].startswith(b"GET /generate ")
     assert server.requests[0].endswith(b"\r\n\r\n")
 
 
-def test_a_proxy_of_the_environment_is_not_asked(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment_is_not_asked(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = serve(answering(b"from the proxy"))
     monkeypatch.setenv("http_proxy", proxy.url)
     assert exercise.get(serve(answering(b"direct")).url, 5).body == "direct"
     assert not proxy.requests
 
 
-def test_an_error_status_is_an_answer(serve: Any) -> None:
+def test_an_error_status_is_an_answer(serve: Serve) -> None:
     exchange = exercise.get(serve(answering(b"no worker", "503 Service Unavailable")).url, 5)
     assert (exchange.status, exchange.body, exchange.problem) == (503, "no worker", None)
 
 
 @pytest.mark.parametrize("behave", [hanging, dripping])
-def test_no_server_prolongs_the_time(serve: Any, behave: Callable[[socket.socket, threading.Event], None]) -> None:
+def test_no_server_prolongs_the_time(serve: Serve, behave: Behaviour) -> None:
     exchange = exercise.get(serve(behave).url, 0.3)
     assert exchange.problem == "no answer within 0.3 s"
     assert (exchange.status, exchange.body) == (None, None)
@@ -153,14 +153,14 @@ def test_nobody_listening_is_said() -> None:
     assert exchange.status is None
 
 
-def test_a_connection_that_breaks_mid_body_is_said(serve: Any) -> None:
+def test_a_connection_that_breaks_mid_body_is_said(serve: Serve) -> None:
     exchange = exercise.get(serve(breaking_off).url, 5)
     assert exchange.problem is not None
     assert "reset by peer" in exchange.problem or "broke" in exchange.problem
     assert exchange.body is None
 
 
-def test_a_server_that_closes_without_a_word_is_said(serve: Any) -> None:
+def test_a_server_that_closes_without_a_word_is_said(serve: Serve) -> None:
     exchange = exercise.get(serve(lambda _connection, _over: None).url, 5)
     assert exchange.problem is not None
     assert exchange.problem.startswith("connection broke: ")
@@ -170,13 +170,13 @@ def test_what_is_no_url_is_said() -> None:
     assert "Invalid URL" in str(exercise.get("http://", 5).problem)
 
 
-def test_an_endless_body_is_cut(serve: Any) -> None:
+def test_an_endless_body_is_cut(serve: Serve) -> None:
     exchange = exercise.get(serve(endless).url, 20)
     assert exchange.body is not None
     assert exercise._MAX_BODY_BYTES < len(exchange.body) < 2 * exercise._MAX_BODY_BYTES
 
 
-def test_a_watcher_ends_the_wait(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watcher_ends_the_wait(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exercise, "_WATCH_SECONDS", 0.01)
     looks = iter([None, "service decode on two has ended"])
     exchange = exercise.post(serve(hanging).url, {}, 60, watch=lambda: next(looks))

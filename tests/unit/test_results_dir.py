@@ -10,18 +10,16 @@ import shlex
 import stat
 import tarfile
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pyharness import results_dir
 from pyharness.errors import UsageError
 from pyharness.results_dir import ResultsDir, write_atomically
 from tests.unit.builders import RUN, make_check, make_failure, make_report
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyharness.results import Report
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
@@ -89,7 +87,7 @@ def test_a_run_id_cannot_lead_out_of_the_previous_runs(tmp_path: Path) -> None:
     (tmp_path / "test_it" / "report.json").write_text('{"run_id": "../../precious"}')
     ResultsDir(tmp_path, "test_it")
     assert not list((tmp_path / "precious").iterdir())
-    assert (tmp_path / "previous" / "test_it" / "precious" / "report.json").exists()
+    assert (tmp_path / "previous" / "test_it" / "unknown" / "report.json").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
@@ -131,7 +129,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results_dir.Path, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(target, "new")
     assert target.read_text() == "old"

@@ -1,0 +1,63 @@
+"""After teardown nothing of the run is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pyharness.verification.base import CheckFailed
+from pyharness.verification.clean import nodes_clean
+from tests.unit.builders import RUN, FakeNodes, as_nodes, make_deployment
+
+pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
+
+SERVICES = make_deployment().services
+
+
+def process(pid: int, run: str | None = RUN) -> dict[str, Any]:
+    return {"pid": pid, "run": run, "service": "decode", "command": "python -m decode"}
+
+
+def answer(processes: list[dict[str, Any]], owners: list[dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
+    listeners = [{"port": 30001, "address": "127.0.0.42", "process": owner} for owner in owners]
+    return {
+        "one": {"run_processes": [], "services": {}},
+        "two": {"run_processes": processes, "services": {"decode": {"listeners": listeners}}},
+    }
+
+
+def check(processes: list[dict[str, Any]], owners: list[dict[str, Any] | None]) -> dict[str, Any]:
+    nodes = FakeNodes(answer(processes, owners))
+    evidence = nodes_clean(as_nodes(nodes), ["one", "two"], RUN, SERVICES)
+    assert nodes.asked[0]["run"] == RUN
+    assert nodes.asked[0]["nodes"] == ["one", "two"]
+    assert {service.pid for service in nodes.asked[0]["services"]} == {0}, "the ids may be another process's by now"
+    return evidence
+
+
+def test_clean_nodes_are_clean() -> None:
+    evidence = check([], [])
+    assert evidence["processes"] == 0
+    assert evidence["ports_checked"] == ["127.0.0.41:30001", "127.0.0.41:8000", "127.0.0.42:30001"]
+
+
+@pytest.mark.parametrize("owner", [process(5, None), process(5, "another"), None])
+def test_what_others_have_is_not_ours_to_complain_of(owner: dict[str, Any] | None) -> None:
+    assert check([], [owner])
+
+
+def test_a_process_that_is_left_is_named_with_the_way_out() -> None:
+    with pytest.raises(CheckFailed) as caught:
+        check([process(7), process(8)], [process(7)])
+    assert str(caught.value) == (
+        "2 process(es) of the run are left on two after teardown, first: pid 7 (decode): python -m decode"
+    )
+    assert caught.value.hint.endswith(f"teardown --run {RUN}")
+    assert caught.value.class_ == "infrastructure"
+    assert caught.value.evidence == {"left": {"two": [process(7), process(8)]}}
+
+
+def test_a_socket_that_is_left_is_found_by_its_owner() -> None:
+    with pytest.raises(CheckFailed, match=r"1 process\(es\) of the run are left on two"):
+        check([], [process(9)])
