@@ -111,6 +111,7 @@ def _teardown(options: argparse.Namespace) -> int:
         runner = PlaybookRunner(options.inventory, Path(logs), lambda: False)
         try:
             variables = {"disagg_run": options.run, "disagg_logs_to": str((options.results / options.run).resolve())}
+            variables |= _extra_vars(options.extra_vars)
             outcome = runner.run("teardown.yml", variables, label="teardown", timeout=300, patient=True)
         finally:
             runner.close()

@@ -18,7 +18,10 @@ _NOT_THE_PRODUCT: tuple[tuple[str, FailureClass, str], ...] = (
     (r"No space left on device", "infrastructure", "free space on the node"),
     (r"Cannot allocate memory|MemoryError|out of memory", "infrastructure", "free memory on the node"),
 )
+_UNSUPPORTED = "unsupported: "
 _BY_ROLE: dict[str, tuple[FailureClass, str]] = {
+    "": ("configuration", "see the inventory's variables in inventories/README.md"),  # a playbook's own tasks
+    "service": ("infrastructure", "see what the node lacks to start a service"),
     "node": ("infrastructure", "the node cannot take the run as it is"),
     "engine_env": ("infrastructure", "see whether the node reaches its package index and has room"),
     "wheel": ("configuration", "give --wheel a file ending in .whl, or a version that the package index has"),
@@ -64,6 +67,10 @@ def _task(failure: TaskFailure, phase: str, model: str | None) -> Failure:
         )
     if failure.details:
         return _service(failure, model)
+    if _UNSUPPORTED in failure.message:
+        told = failure.message.partition(_UNSUPPORTED)[2]
+        hint = "this cannot run here so far: see docs/troubleshooting.md"
+        return Failure(class_="unsupported", check=phase, evidence=" ".join(told.split()), hint=hint, model=model)
     class_, hint = _BY_ROLE.get(failure.role, ("unknown", f"Ansible's whole output is in logs/ansible/{phase}*.log"))
     prefix = "" if failure.message.startswith(failure.node) else f"{failure.node}: "
     return Failure(

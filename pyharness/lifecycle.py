@@ -265,6 +265,8 @@ class _Run:
         with self._phase("deploy", result.name):
             deployment = self._deploy(f"{self.case.test_case}.yml", result.name)
             if method != "transformers":
+                if method == "recorded":
+                    reference.same_revision(known, deployment)
                 answered = deployments.Reference(method=method, answer=known)
                 deployment = deployment.model_copy(update={"reference": answered})
             self.deployed.append(deployment)
@@ -273,7 +275,9 @@ class _Run:
         engine = engines.engine(self.case.engine)
         module = importlib.import_module(f"pyharness.verification.{self.case.test_case}")
         with self._phase("verify", result.name):
-            module.verify(subject, engine, recorder)
+            worth_asking = module.verify(subject, engine, recorder)
+        if not worth_asking:
+            raise _GiveUp
         with self._phase("exercise", result.name):
             log = self.folder.model_logs(paths.slug(result.name)) / "curl_response.log"
             module.exercise_model(

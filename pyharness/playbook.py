@@ -150,7 +150,9 @@ def _failure_of(event: dict[str, Any]) -> TaskFailure | None:
     if kind not in ("runner_on_failed", "runner_on_unreachable", "runner_item_on_failed") or data.get("ignore_errors"):
         return None
     result = data.get("res") or {}
-    message = str(result.get("msg") or result.get("stderr") or result.get("exception") or "no message")
+    # A module that breaks before it can speak leaves its words in module_stderr, under a message that says nothing.
+    words = [result.get(key) for key in ("module_stderr", "msg", "stderr", "exception")]
+    message = next((str(word) for word in words if word), "no message")
     return TaskFailure(
         node=str(data.get("host", "?")),
         task=str(data.get("task", "?")),

@@ -45,6 +45,20 @@ def recorded(case: TestCase, model: str, directory: Path = REFERENCES) -> dict[s
     return answer
 
 
+def same_revision(answer: dict[str, Any] | None, deployment: Deployment) -> None:
+    """Check that a recorded answer is of the revision that is deployed.
+
+    Raises:
+        UsageError: it is of another one.
+    """
+    recorded_of, deployed = (answer or {}).get("revision"), deployment.model.revision
+    if recorded_of != deployed:
+        raise UsageError(
+            f"the recorded answer of {deployment.model.name} is of revision {recorded_of}, and {deployed} is deployed; "
+            "record it again, or set the model's revision in disagg_models"
+        )
+
+
 def ask_single_engine(deployment: Deployment, case: TestCase, engine: Engine) -> dict[str, Any] | None:
     """Ask a server that was deployed alone. Returns None if it gives no answer; then nothing can be compared."""
     url = deployment.entry + case.request.path

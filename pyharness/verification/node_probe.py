@@ -56,6 +56,13 @@ class NodeError(Exception):
     """A node could not be asked."""
 
 
+def _reason(error: OSError | RuntimeError) -> str:
+    """Say why a command could not be run. testinfra's own text repeats the whole command."""
+    result = error.args[0] if error.args else None
+    words = getattr(result, "stderr", None) or str(error)
+    return " ".join(words.split())[-300:]
+
+
 class Nodes:
     """The nodes of an inventory, asked side by side.
 
@@ -149,7 +156,7 @@ class Nodes:
         try:
             done = self.host(node).run(f"python3 - <<'END_OF_PROBE'\n{script}\nEND_OF_PROBE")
         except (OSError, RuntimeError) as error:
-            raise NodeError(f"{node} cannot be asked: {error}") from error
+            raise NodeError(f"{node} cannot be asked: {_reason(error)}") from error
         if done.rc != 0:
             reason = done.stderr.strip().splitlines() or [f"exit status {done.rc}"]
             raise NodeError(f"{node} cannot be asked: {reason[-1]}")
@@ -172,5 +179,5 @@ class Nodes:
         try:
             done = self.host(service.node).run(f"tail -n {lines} '{service.log}'")
         except (OSError, RuntimeError) as error:
-            return [f"(log cannot be read: {error})"]
+            return [f"(log cannot be read: {_reason(error)})"]
         return [line[:400] for line in done.stdout.splitlines()] or [f"(nothing in {service.log})"]

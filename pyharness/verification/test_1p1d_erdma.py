@@ -29,10 +29,18 @@ CHECKS = (
 )
 
 
-def verify(subject: Subject, engine: Engine, recorder: Recorder) -> None:
-    """Check what runs, before any request."""
-    recorder.run("services_are_ours", lambda: services.services_are_ours(subject, engine))
+def verify(subject: Subject, engine: Engine, recorder: Recorder) -> bool:
+    """Check what runs, before any request.
+
+    Returns:
+        whether it makes sense to send requests: not to servers that are not ours.
+    """
+    ours = recorder.run("services_are_ours", lambda: services.services_are_ours(subject, engine))
     recorder.run("wheel_in_use", lambda: wheel.wheel_in_use(subject))
+    if not ours:
+        for check in CHECKS[2:]:
+            recorder.skip(check, "the services that answer are not the ones that were deployed")
+    return ours
 
 
 def exercise_model(

@@ -56,9 +56,19 @@ def _read_counters(services: list[Service], engine: Engine) -> dict[str, Counter
 
 
 def snapshot(subject: Subject, engine: Engine) -> Snapshot:
-    """Read all counters."""
+    """Read all counters, once the one-token request before shows in them or has had the time to.
+
+    Every deployment starts its servers anew, so a first transfer that shows is that request's.
+    """
     servers = _servers(subject.deployment)
-    return Snapshot(_read_counters(servers, engine), subject.nodes.probe(servers, traffic=True))
+    deadline = time.monotonic() + _COUNTERS_LATE_SECONDS
+    while True:
+        counters = _read_counters(servers, engine)
+        senders = [counters[service.name].transfers for service in subject.deployment.of_kind("prefill")]
+        if any(senders) or time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    return Snapshot(counters, subject.nodes.probe(servers, traffic=True))
 
 
 def snapshot_after(subject: Subject, engine: Engine, before: Snapshot, prompt_tokens: int | None) -> Snapshot:

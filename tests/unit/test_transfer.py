@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pyharness import exercise
-from pyharness.deployment import Deployment
 from pyharness.engines.base import Counters
 from pyharness.engines.sglang import SGLang
 from pyharness.verification import transfer
 from pyharness.verification.base import CheckFailed
 from pyharness.verification.transfer import Snapshot
 from tests.unit.builders import BYTES_PER_TOKEN, FakeNodes, make_deployment, make_subject
+
+if TYPE_CHECKING:
+    from pyharness.deployment import Deployment
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
@@ -195,16 +197,12 @@ def test_a_node_without_ss_makes_it_unknown() -> None:
     assert transfer.tcp_bytes(make_deployment(), blind, kernel()) is None
 
 
-def port(device: str = "erdma_0", *, sent: int | None = 0, received: int | None = 0, state: str | None = "4: ACTIVE") -> (
-    dict[str, Any]
-):
-    return {"device": device, "port": 1, "state": state, "sent": sent, "received": received}
+def port(sent: int | None, received: int | None, state: str | None) -> dict[str, Any]:
+    return {"device": "erdma_0", "port": 1, "state": state, "sent": sent, "received": received}
 
 
 def over_rdma(sent: int | None, received: int | None, state: str | None = "4: ACTIVE") -> Snapshot:
-    return kernel(
-        rdma={"one": [port(sent=sent, received=0, state=state)], "two": [port(sent=0, received=received, state=state)]}
-    )
+    return kernel(rdma={"one": [port(sent, 0, state)], "two": [port(0, received, state)]})
 
 
 def used(before: Snapshot, now: Snapshot, tokens: int | None = TOKENS) -> tuple[str | None, list[dict[str, Any]]]:
@@ -267,12 +265,18 @@ def test_the_transport_asked_for_is_right() -> None:
     [
         ("tcp", "rdma", "the KV cache went by tcp, and rdma was asked for", "falls back to TCP in silence"),
         ("rdma", "tcp", "the KV cache went by rdma, and tcp was asked for", "troubleshooting"),
-        (None, "tcp", "the KV cache went by no transport that the nodes can tell, and tcp", "troubleshooting"),
+        (
+            None,
+            "tcp",
+            "the KV cache went by no transport that accounts for it (5 bytes over TCP, 0 sent and 0 received by RDMA "
+            f"ports (none active); {WHOLE} needed), and tcp was asked for",
+            "troubleshooting",
+        ),
     ],
 )
 def test_another_transport_is_wrong(transport: str | None, requested: str, said: str, hint: str) -> None:
     with pytest.raises(CheckFailed) as caught:
-        transfer.transport_as_asked(transport, [], requested)
+        transfer.transport_as_asked(transport, used(kernel(), kernel(carrying(5)))[1], requested)
     assert str(caught.value).startswith(said)
     assert hint in caught.value.hint
 

@@ -31,9 +31,8 @@ def loaded(path: str = "/overlay/mooncake/engine.so", content: bytes | None = EN
 
 
 def nodes(prefill: list[dict[str, Any]], decode: list[dict[str, Any]]) -> FakeNodes:
-    return FakeNodes(
-        {"one": {"services": {"prefill": {"libraries": prefill}}}, "two": {"services": {"decode": {"libraries": decode}}}}
-    )
+    one, two = ({"services": {name: {"libraries": found}}} for name, found in (("prefill", prefill), ("decode", decode)))
+    return FakeNodes({"one": one, "two": two})
 
 
 def check(wheel: Path, found: FakeNodes, asked: str | None = None, **changes: Any) -> dict[str, Any]:
