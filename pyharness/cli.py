@@ -128,7 +128,8 @@ def _inventory(path: Path) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pyharness.lifecycle import Options, run_case  # noqa: PLC0415 (Ansible is loaded only where it is needed)
+    from pyharness.lifecycle import run_case  # noqa: PLC0415 (Ansible is loaded only where it is needed)
+    from pyharness.options import Options  # noqa: PLC0415
     from pyharness.results import EXIT_CODES  # noqa: PLC0415
 
     for name in options.what:

@@ -7,7 +7,6 @@ import secrets
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,44 +21,19 @@ from pyharness.results_dir import ResultsDir
 from pyharness.verification import clean
 from pyharness.verification.base import Recorder, Subject
 from pyharness.verification.node_probe import NodeError, Nodes
-from pyharness.verification.wheel import read_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pyharness.deployment import Deployment, Service
     from pyharness.exercise import Exchange
+    from pyharness.options import Options
     from pyharness.playbook import Outcome
     from pyharness.results import Check
 
 PROVISION_SECONDS = 45 * 60
 DEPLOY_SECONDS = 20 * 60
 TEARDOWN_SECONDS = 5 * 60
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a run is asked to do.
-
-    Attributes:
-        test_case: its name.
-        inventory: path of the inventory.
-        results: folder that takes one folder per test case.
-        wheel: a wheel's path or a version; None takes the inventory's.
-        models: only these of the declared models; empty takes all.
-        keep: leave the last deployment up.
-        extra_vars: further variables for the playbooks.
-        tell: told of every step, for a person.
-    """
-
-    test_case: str
-    inventory: Path = paths.DEFAULT_INVENTORY
-    results: Path = Path("run")
-    wheel: str | None = None
-    models: tuple[str, ...] = ()
-    keep: bool = False
-    extra_vars: dict[str, Any] = field(default_factory=dict)
-    tell: Callable[[str], None] = lambda _text: None
 
 
 class _GiveUp(Exception):  # noqa: N818
@@ -89,9 +63,10 @@ def run_case(options: Options) -> results.Report:
     run = _Run(options, case, folder)
     folder.write(run.report)
     try:
-        run.check_options()
+        options.check(case)
     except UsageError as error:
         run.finish(error)
+        run.playbooks.close()
         raise
     with run.interrupt.armed():
         run.live()
@@ -123,36 +98,12 @@ class _Run:
         self._touched_nodes = False
         self._single_runs: list[str] = []
 
-    def check_options(self) -> None:
-        """Find out what can be found out before anything is touched.
-
-        Raises:
-            UsageError: something cannot be done.
-        """
-        options = self.options
-        if not options.inventory.exists():
-            known = ", ".join(sorted(f"inventories/{path.name}" for path in paths.INVENTORIES.iterdir()))
-            raise UsageError(f"-i {options.inventory}: there is no such inventory; there are {known}")
-        for name in options.models:
-            if name not in self.case.models:
-                raise UsageError(
-                    f"--model {name}: {self.case.test_case} declares {', '.join(self.case.models)}; name one of them"
-                )
-        if options.wheel is not None and options.wheel.endswith(".whl"):
-            read_wheel(Path(options.wheel))
-        elif options.wheel is not None and ("/" in options.wheel or not options.wheel[:1].isdigit()):
-            raise UsageError(
-                f"--wheel {options.wheel}: this is neither a file ending in .whl nor a version such as 0.3.13"
-            )
-        engines.engine(self.case.engine)
-
     def live(self) -> None:
         """Do everything, and end in a written report."""
         error = self._guarded(self._deploy_and_verify)
         if not (self.options.keep and not self.interrupt.is_set()):
             error = self._guarded(self._teardown) or error
         self.finish(error)
-        self.playbooks.close()
 
     def _deploy_and_verify(self) -> None:
         self._provision()
@@ -176,10 +127,12 @@ class _Run:
 
     def finish(self, error: UsageError | None = None) -> None:
         """Judge and write the results."""
+        self.playbooks.close()
         failures = self.report.failures
         if self.interrupt.signal_name:
-            at = self.report.phases[-1].name if self.report.phases else "the start"
-            failures.insert(0, _failure("test", "interrupted", f"{self.interrupt.signal_name} ended the run", at))
+            at = next((phase.name for phase in reversed(self.report.phases) if phase.name != "teardown"), "start")
+            told = f"{self.interrupt.signal_name} ended the run in phase {at}"
+            failures.insert(0, _failure("test", "interrupted", told, "run it again"))
         if error is not None:
             failures.insert(0, _failure("configuration", "usage", str(error), "correct it and run again"))
         self.report.finished_at = results.now()
@@ -335,7 +288,7 @@ class _Run:
         }
         outcome = self.playbooks.run("teardown.yml", variables, label=label, timeout=TEARDOWN_SECONDS, patient=True)
         self.report.failures += diagnosis.explain(outcome, "teardown", None)
-        self.folder.unpack_logs()
+        self._guarded(self.folder.unpack_logs)
         return outcome
 
     def _sender(self, subject: Subject, log: Path) -> Callable[[str, dict[str, Any], float], Exchange]:

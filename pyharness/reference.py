@@ -38,8 +38,8 @@ def recorded(case: TestCase, model: str, directory: Path = REFERENCES) -> dict[s
             f"{path}: there is no recorded answer for {model}; run once with disagg_reference: single_engine in the "
             "inventory and copy the reference from report.json"
         ) from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as JSON: {error}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{path}: cannot be read as a JSON object: {error}") from error
     if answer.get("prompt") != case.prompt or not isinstance(answer.get("text"), str):
         raise UsageError(f"{path}: has to hold prompt (the test case's own: {case.prompt!r}), revision and text")
     return answer

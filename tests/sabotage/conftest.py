@@ -12,7 +12,8 @@ import pytest
 
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
 from pyharness import paths
-from pyharness.lifecycle import Options, run_case
+from pyharness.lifecycle import run_case
+from pyharness.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

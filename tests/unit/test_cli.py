@@ -14,6 +14,7 @@ from tests.unit.builders import make_check, make_failure, make_report
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pyharness.options import Options
     from pyharness.results import Report
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
@@ -63,7 +64,7 @@ def test_what_cannot_be_done_is_one_line(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-i", "inventories/nowhere"), "there is no such inventory; there are inventories/local"),
+        (("-i", "inventories/nowhere"), "there is no such inventory; there are inventories/"),
         (("--model", "org/other"), "--model org/other: test_1p1d_erdma declares Qwen/Qwen3-8B"),
         (("--wheel", "no_such.whl"), "--wheel no_such.whl: there is no such file"),
         (("--wheel", "latest"), "--wheel latest: this is neither a file ending in .whl nor a version"),
@@ -107,9 +108,9 @@ class Runs:
 
     def __init__(self, *reports: Report) -> None:
         self.reports = list(reports)
-        self.asked: list[lifecycle.Options] = []
+        self.asked: list[Options] = []
 
-    def __call__(self, options: lifecycle.Options) -> Report:
+    def __call__(self, options: Options) -> Report:
         self.asked.append(options)
         options.tell("deploy")
         report = self.reports.pop(0)

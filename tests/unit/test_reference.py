@@ -41,9 +41,9 @@ def test_a_missing_one_says_how_to_get_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ("{", "cannot be read as JSON"),
-        ([1], "cannot be read as JSON"),
-        (7, "cannot be read as JSON"),
+        ("{", "cannot be read as a JSON object"),
+        ([1], "cannot be read as a JSON object"),
+        (7, "cannot be read as a JSON object"),
         ({"prompt": "another", "text": "hello"}, "has to hold prompt"),
         ({"prompt": CASE.prompt}, "has to hold prompt"),
         ({"prompt": CASE.prompt, "text": 3}, "has to hold prompt"),

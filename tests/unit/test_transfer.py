@@ -268,8 +268,7 @@ def test_the_transport_asked_for_is_right() -> None:
         (
             None,
             "tcp",
-            "the KV cache went by no transport that accounts for it (5 bytes over TCP, 0 sent and 0 received by RDMA "
-            f"ports (none active); {WHOLE} needed), and tcp was asked for",
+            "the KV cache went by no transport that accounts for it (5 bytes over TCP, 0 sent and 0 received",
             "troubleshooting",
         ),
     ],
@@ -287,6 +286,7 @@ def test_another_transport_is_wrong(transport: str | None, requested: str, said:
 def metrics(sent: int) -> str:
     return (
         f"sglang:kv_transfer_total_mb_sum {sent / 1024 / 1024!r}\n"
+        f"sglang:kv_transfer_total_mb_count {min(sent, 1)}\n"
         'sglang:prefill_effective_tokens_total{mode="input"} 13.0\n'
     )
 
@@ -306,7 +306,7 @@ def test_a_snapshot_reads_counters_and_kernel(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(exercise, "get", get)
     seen = transfer.snapshot(make_subject(nodes), SGLang())
     assert asked == ["http://127.0.0.41:30001/metrics", "http://127.0.0.42:30001/metrics"]
-    assert seen.counters["prefill"] == Counters(WHOLE, 0, 0, 13)
+    assert seen.counters["prefill"] == Counters(WHOLE, 1, 0, 13)
     assert seen.kernel is SILENT
     assert [service.kind for service in nodes.asked[0]["services"]] == ["prefill", "decode"]
     assert nodes.asked[0]["traffic"] is True
@@ -318,9 +318,18 @@ def test_a_snapshot_reads_counters_and_kernel(monkeypatch: pytest.MonkeyPatch) -
 def test_counters_that_cannot_be_read_are_unknown(
     exchange: exercise.Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(transfer, "_COUNTERS_LATE_SECONDS", 0.01)
     monkeypatch.setattr(exercise, "get", lambda _url, _timeout: exchange)
     seen = transfer.snapshot(make_subject(FakeNodes(SILENT)), SGLang())
     assert seen.counters == {"prefill": UNKNOWN, "decode": UNKNOWN}
+
+
+def test_the_first_transfer_is_waited_for_before_the_counters_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "_POLL_SECONDS", 0.0)
+    readings = iter([0, 0, 512, 512])
+    monkeypatch.setattr(exercise, "get", lambda _url, _timeout: answer(metrics(next(readings))))
+    seen = transfer.snapshot(make_subject(FakeNodes(SILENT)), SGLang())
+    assert seen.counters["prefill"].transferred_bytes == 512
 
 
 def test_counters_that_come_late_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

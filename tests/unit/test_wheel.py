@@ -31,8 +31,8 @@ def loaded(path: str = "/overlay/mooncake/engine.so", content: bytes | None = EN
 
 
 def nodes(prefill: list[dict[str, Any]], decode: list[dict[str, Any]]) -> FakeNodes:
-    one, two = ({"services": {name: {"libraries": found}}} for name, found in (("prefill", prefill), ("decode", decode)))
-    return FakeNodes({"one": one, "two": two})
+    one = {"services": {"prefill": {"libraries": prefill}}}
+    return FakeNodes({"one": one, "two": {"services": {"decode": {"libraries": decode}}}})
 
 
 def check(wheel: Path, found: FakeNodes, asked: str | None = None, **changes: Any) -> dict[str, Any]:

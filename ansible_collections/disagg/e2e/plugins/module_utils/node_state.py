@@ -271,6 +271,28 @@ def loaded_files(pids: Iterable[int], pattern: str) -> list[dict[str, Any]]:
     return result
 
 
+def shared_memory(pids: Iterable[int]) -> set[str]:
+    """Return the files below /dev/shm that processes have mapped. They outlive processes that do not remove them."""
+    found: set[str] = set()
+    for pid in pids:
+        maps = _read(_PROC / str(pid) / "maps").decode("utf-8", "replace")
+        found.update(re.findall(r"(/dev/shm/.+?)(?: \(deleted\))?$", maps, re.MULTILINE))
+    return found
+
+
+def remove_shared_memory(paths: Iterable[str]) -> list[str]:
+    """Remove files below /dev/shm that no process has mapped any more. Returns those that were removed."""
+    used = shared_memory(found["pid"] for found in processes())
+    removed = []
+    for path in sorted(set(paths) - used):
+        try:
+            os.unlink(path)
+        except OSError:
+            continue
+        removed.append(path)
+    return removed
+
+
 def wait_gone(run: str, seconds: float, node: str | None = None, service: str | None = None) -> list[dict[str, Any]]:
     """Wait until no process of a run is alive.
 

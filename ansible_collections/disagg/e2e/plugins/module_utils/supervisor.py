@@ -79,7 +79,7 @@ class Supervisor:
 
     def write_config(self) -> None:
         """Write the configuration of a supervisord without services."""
-        for folder in (self.run_dir, self.programs):
+        for folder in (self.run_dir, self.programs, self.run_dir / "tmp"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         root = _percent(str(self.run_dir))
         self.config.write_text(
@@ -110,7 +110,8 @@ class Supervisor:
         path.touch(mode=0o600)  # before the text is there: an environment may hold a token
         path.write_text(
             f"[program:{name}]\ncommand={_escaped(shlex.join(spec['command']))}\nenvironment={variables}\n"
-            f"directory={_percent(spec['directory'])}\nstdout_logfile={_percent(spec['log'])}\n"
+            # Supervisor expands a log's path twice.
+            f"directory={_percent(spec['directory'])}\nstdout_logfile={_percent(_percent(spec['log']))}\n"
             "redirect_stderr=true\nstdout_logfile_maxbytes=0\n"
             # A service that ends is evidence. Nobody restarts it, and there is no "it ran for a second" to wait for.
             "autostart=true\nautorestart=false\nstartsecs=0\nstartretries=0\n"

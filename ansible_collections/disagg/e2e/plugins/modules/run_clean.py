@@ -68,6 +68,7 @@ import shutil
 import signal
 import tarfile
 import xmlrpc.client
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,9 @@ def _stop(run: str, node: str, run_dir: Path, seconds: float) -> list[dict[str, 
     """End all processes of a run on a node; returns the services' processes that had to be killed."""
     supervisor = Supervisor(str(run_dir), timeout=seconds)
     if supervisor.is_up():
-        try:
+        # What does not end so is ended by signal below, whyever it does not.
+        with suppress(OSError, http.client.HTTPException, xmlrpc.client.Error):
             supervisor.rpc.stopAllProcesses(True)  # noqa: FBT003 (XML-RPC has no names: wait)
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
-            pass  # what is left is ended by signal below, whyever it is left
     # The supervisord first, and without asking: with its services stopped it has nothing to put in order, its own
     # shutdown takes a second, and it must not see children die below and start to act on it.
     survivors = sorted(node_state.run_processes(run, node), key=lambda found: found["service"] != "supervisord")
@@ -136,8 +136,10 @@ def main() -> None:
         module.exit_json(**result)
     for run in runs:
         run_dir = state / run / node
+        shared = node_state.shared_memory(found["pid"] for found in node_state.run_processes(run, node))
         result["killed"] += _stop(run, node, run_dir, parameters["stop_timeout"])
         result["left"] += node_state.wait_gone(run, _KILL_SECONDS, node)
+        node_state.remove_shared_memory(shared)
         result["archive"] = _pack(run_dir, parameters["archive"]) or result["archive"]
         if not node_state.run_processes(run, node):
             shutil.rmtree(run_dir, ignore_errors=True)

@@ -101,6 +101,7 @@ def _base_environment(parameters: dict[str, Any]) -> dict[str, str]:
         "PATH": os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         "HOME": str(Path("~").expanduser()),
         "LANG": "C.UTF-8",
+        "TMPDIR": str(Path(parameters["run_dir"]) / "tmp"),  # engines leave files there; it goes with the run
         "SPT_NOENV": "1",  # setproctitle must not overwrite the environment: it marks whose the process is
         node_state.RUN_VARIABLE: parameters["run"],
         node_state.NODE_VARIABLE: parameters["node"],
@@ -130,7 +131,8 @@ def _ensure_supervisord(module: AnsibleModule, supervisor: Supervisor) -> None:
 
 
 def _remove(supervisor: Supervisor, run: str, node: str, name: str) -> None:
-    """Stop a service and make sure that none of its processes is left."""
+    """Stop a service and make sure that nothing of it is left: no process, no shared memory."""
+    shared = node_state.shared_memory(found["pid"] for found in node_state.run_processes(run, node, name))
     if supervisor.status(name) is not None:
         try:
             supervisor.rpc.stopProcess(name, True)  # noqa: FBT003 (XML-RPC has no names: wait)
@@ -144,6 +146,7 @@ def _remove(supervisor: Supervisor, run: str, node: str, name: str) -> None:
         except ProcessLookupError:
             continue
     node_state.wait_gone(run, 5.0, node, name)
+    node_state.remove_shared_memory(shared)
 
 
 def main() -> None:

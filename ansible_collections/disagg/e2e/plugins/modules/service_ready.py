@@ -90,10 +90,12 @@ def _ended(supervisor: Supervisor, name: str) -> str | None:
         return "it was removed"
     if status["statename"] not in ENDED:
         return None
-    if status["spawnerr"]:
+    # For a process that ran, supervisor puts its exit status there too, as "Bad exit code", and less of it.
+    if status["spawnerr"] and status["statename"] != "EXITED":
         return str(status["spawnerr"])
     lived = max(0, status["stop"] - status["start"])
-    return f"exit status {status['exitstatus']}, {lived} s after its start"
+    how = "killed by a signal" if status["exitstatus"] < 0 else f"exit status {status['exitstatus']}"
+    return f"{how}, {lived} s after its start"
 
 
 def _ask(url: str, timeout: float) -> str:

@@ -1,0 +1,164 @@
+"""Evidence is taken on nodes through testinfra, here on this machine by two names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pyharness import paths
+from pyharness.errors import UsageError
+from pyharness.verification.node_probe import NodeError, Nodes
+from tests.unit.builders import make_service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
+
+INVENTORY = """
+all:
+  children:
+    prefill_nodes:
+      hosts: {one: {colour: red}, both: {}}
+    decode_nodes:
+      hosts: {two: {}, both: {}}
+    nobody: {}
+  vars: {ansible_connection: local}
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Nodes:
+    """Return an inventory's nodes, read by Ansible once."""
+    path = tmp_path_factory.mktemp("inventory") / "hosts.yml"
+    path.write_text(INVENTORY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", os.environ["PATH"])
+        patch.setenv("ANSIBLE_CONFIG", str(path))
+        patch.setenv("ANSIBLE_COLLECTIONS_PATH", str(path))
+        paths.use_project_ansible()
+        result = Nodes(path)
+        result.load()
+    return result
+
+
+def test_nodes_are_those_of_the_groups_each_once(nodes: Nodes) -> None:
+    assert nodes.names(["prefill_nodes", "decode_nodes"]) == ["one", "both", "two"]
+
+
+@pytest.mark.parametrize("group", ["nobody", "no_such_group"])
+def test_a_group_without_hosts_is_named(nodes: Nodes, group: str) -> None:
+    with pytest.raises(UsageError, match=rf"hosts\.yml: group {group} has no host; add one to it"):
+        nodes.names(["prefill_nodes", group])
+
+
+def test_a_nodes_variable_is_the_inventorys(nodes: Nodes) -> None:
+    assert nodes.variable("one", "colour") == "red"
+    assert nodes.variable("two", "colour") is None
+
+
+def test_a_service_and_a_runs_processes_are_found(nodes: Nodes) -> None:
+    service = make_service("prefill", pid=os.getpid())
+    found = nodes.probe([service], nodes=["one", "two"], libraries=r"/libc\.so", run="no-such-run", traffic=True)
+    assert list(found) == ["one", "two"]
+    seen = found["one"]["services"]["prefill"]
+    assert seen["process"]["pid"] == os.getpid()
+    assert os.getpid() in seen["pids"]
+    assert any("/libc.so" in entry["path"] for entry in seen["libraries"])
+    assert seen["listeners"] == []
+    assert found["one"]["run_processes"] == []
+    assert isinstance(found["one"]["rdma"], list)
+    assert found["two"]["services"] == {}
+
+
+def test_what_is_not_asked_for_is_not_looked_for(nodes: Nodes) -> None:
+    found = nodes.probe([make_service("prefill", pid=0)])
+    assert found == {
+        "one": {
+            "services": {
+                "prefill": {"process": None, "pids": [], "listeners": [], "libraries": [], "connections": None}
+            }
+        }
+    }
+
+
+def test_a_service_whose_process_is_gone_has_ended(nodes: Nodes) -> None:
+    alive, gone = make_service("prefill", pid=os.getpid()), make_service("decode", pid=2**22 + 1)
+    assert nodes.ended([alive, gone]) == [gone]
+
+
+def test_the_tail_of_a_log(nodes: Nodes, tmp_path: Path) -> None:
+    log = tmp_path / "it's a log"
+    log.write_text("one\ntwo\nthree\n" + "x" * 500 + "\n")
+    service = make_service("prefill", log=str(log))
+    assert nodes.log_tail(service, 2) == ["three", "x" * 400]
+    missing = make_service("prefill", log=str(tmp_path / "none"))
+    assert nodes.log_tail(missing) == [f"(nothing in {tmp_path / 'none'})"]
+
+
+def test_an_inventory_that_ansible_cannot_read_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hosts.yml"
+    path.write_text("all: [what is this")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("ANSIBLE_CONFIG", str(paths.PROJECT / "ansible.cfg"))
+    with pytest.raises(UsageError, match=r"-i .*hosts\.yml: ") as caught:
+        Nodes(path).load()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+class Unreachable:
+    """Stands in for a testinfra host."""
+
+    def __init__(self, result: SimpleNamespace | Exception) -> None:
+        self.result = result
+
+    def run(self, _command: str) -> SimpleNamespace:
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> Callable[[SimpleNamespace | Exception], Nodes]:
+    """Return a function that makes nodes which answer to every command alike."""
+
+    def make(result: SimpleNamespace | Exception) -> Nodes:
+        monkeypatch.setattr(Nodes, "host", lambda _self, _name: Unreachable(result))
+        return Nodes(Path("inventory"))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (RuntimeError("no route to host"), "one cannot be asked: no route to host"),
+        (SimpleNamespace(rc=255, stdout="", stderr="banner\nssh: refused\n"), "one cannot be asked: ssh: refused"),
+        (SimpleNamespace(rc=127, stdout="", stderr=""), "one cannot be asked: exit status 127"),
+    ],
+)
+def test_a_node_that_cannot_be_asked_is_named(
+    unreachable: Callable[[Any], Nodes], result: SimpleNamespace | Exception, said: str
+) -> None:
+    with pytest.raises(NodeError, match=said):
+        unreachable(result).probe([], nodes=["one"])
+
+
+@pytest.mark.parametrize("result", [RuntimeError("no route"), SimpleNamespace(rc=255, stdout="", stderr="")])
+def test_a_node_that_cannot_be_asked_does_not_make_its_services_dead(
+    unreachable: Callable[[Any], Nodes], result: SimpleNamespace | Exception
+) -> None:
+    assert unreachable(result).ended([make_service("prefill")]) == []
+
+
+def test_a_log_that_cannot_be_read_says_so(unreachable: Callable[[Any], Nodes]) -> None:
+    assert unreachable(RuntimeError("no route")).log_tail(make_service("prefill")) == [
+        "(log cannot be read: no route)"
+    ]
