@@ -7,6 +7,7 @@ Python on standard input: nothing is installed there, and Ansible's modules and 
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,10 @@ print(json.dumps(answer))
 """
 
 
+_PROBES_THAT_COUNT = 2
+_ONE_ENDED = 3
+
+
 class NodeError(Exception):
     """A node could not be asked."""
 
@@ -72,6 +77,8 @@ class Nodes:
 
     def __init__(self, inventory: Path) -> None:
         self._inventory = str(inventory)
+        # By a service's process id: its processes as the first two probes saw them. What is in both is there to stay.
+        self._trees: dict[int, list[set[int]]] = {}
 
     @cached_property
     def _runner(self) -> AnsibleRunner:
@@ -85,8 +92,11 @@ class Nodes:
         """
         try:
             _ = self._runner.inventory
-        except RuntimeError as error:
-            reason = next((line for line in str(error).splitlines() if "ERROR" in line), str(error))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            # testinfra asserts that ansible-inventory ends well, and shows its output as Python writes bytes.
+            text = str(error).replace("\\n", "\n")
+            found = re.search(r"\[ERROR\]: (.+)", text)
+            reason = found[1] if found else text
             raise UsageError(f"-i {self._inventory}: {' '.join(reason.split())[:500]}") from error
 
     def names(self, groups: Iterable[str]) -> list[str]:
@@ -136,7 +146,8 @@ class Nodes:
             NodeError: a node could not be asked; the text says which and why.
         """
         asked: dict[str, dict[str, Any]] = {name: {} for name in nodes}
-        for service in services:
+        wanted = list(services)
+        for service in wanted:
             entry = {"pid": service.pid, "address": service.address, "port": service.port}
             asked.setdefault(service.node, {})[service.name] = entry
 
@@ -145,7 +156,12 @@ class Nodes:
             return self._ask(node, question)
 
         with ThreadPoolExecutor(max(1, len(asked))) as pool:
-            return dict(zip(asked, pool.map(ask, asked), strict=True))
+            answers = dict(zip(asked, pool.map(ask, asked), strict=True))
+        for service in wanted:
+            trees = self._trees.setdefault(service.pid, [])
+            if len(trees) < _PROBES_THAT_COUNT:
+                trees.append(set(answers[service.node]["services"][service.name]["pids"]))
+        return answers
 
     def _ask(self, node: str, question: dict[str, Any]) -> dict[str, Any]:
         script = _SCRIPT.format(
@@ -163,21 +179,31 @@ class Nodes:
         return dict(json.loads(done.stdout))
 
     def ended(self, services: Iterable[Service]) -> list[Service]:
-        """Return those services whose first process is gone. Cheap enough to ask every second."""
+        """Return those services of whose processes one has ended. Cheap enough to ask every second.
+
+        An engine is several processes, and its first one may outlive by far the one that does the work.
+        """
         result = []
         for service in services:
+            trees = self._trees.get(service.pid, [])
+            lasting = set.intersection(*trees) if len(trees) == _PROBES_THAT_COUNT else set()
+            members = {service.pid} | lasting
+            pids = " ".join(str(pid) for pid in sorted(members))
+            # Gone, or a zombie whose parent does not care.
+            alive = "grep -q '^State:[[:space:]]*[^ZX]' /proc/$p/status 2>/dev/null"
+            script = f"for p in {pids}; do {alive} || exit {_ONE_ENDED}; done"
             try:
-                done = self.host(service.node).run(f"test -d /proc/{service.pid}")
+                done = self.host(service.node).run(script)
             except (OSError, RuntimeError):
                 continue  # a node that cannot be reached is the next probe's to report
-            if done.rc == 1:
+            if done.rc == _ONE_ENDED:
                 result.append(service)
         return result
 
     def log_tail(self, service: Service, lines: int = 20) -> list[str]:
         """Return the last lines of a service's log; says so in their place when there is none."""
         try:
-            done = self.host(service.node).run(f"tail -n {lines} '{service.log}'")
+            done = self.host(service.node).run(f"tail -n {lines} %s", service.log)
         except (OSError, RuntimeError) as error:
             return [f"(log cannot be read: {_reason(error)})"]
         return [line[:400] for line in done.stdout.splitlines()] or [f"(nothing in {service.log})"]

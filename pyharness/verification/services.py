@@ -21,7 +21,8 @@ def died(subject: Subject, service: Service) -> CheckFailed:
     """Return the failure that a service has ended, with its last words."""
     tail = subject.nodes.log_tail(service)
     return CheckFailed(
-        f"service {service.name} on {service.node} (pid {service.pid}) has ended since it was ready; its last lines in "
+        f"service {service.name} on {service.node} (pid {service.pid}) has ended since it was ready, as a whole or "
+        "one of its processes; its last lines in "
         f"{service.log}:\n" + "\n".join(tail),
         {"service": service.name, "node": service.node, "pid": service.pid, "log": service.log, "tail": tail},
         hint=f"read {service.log} on {service.node}; a copy is in the results' logs folder",

@@ -81,3 +81,21 @@ def test_a_server_that_cannot_load_its_model(real_site: Site) -> None:
     assert report.verdict == "fail"
     assert report.failures[0].check == "services_ready"
     assert "died" in report.failures[0].evidence
+
+
+def test_decodes_scheduler_dies_and_its_launcher_lives_on(real_site: Site) -> None:
+    killed: list[int] = []
+
+    def tell(text: str) -> None:
+        if not text.startswith("exercise"):
+            return
+        for found in node_state.run_processes(service="decode"):
+            if "scheduler" in found["command"]:
+                os.kill(found["pid"], signal.SIGKILL)
+                killed.append(found["pid"])
+
+    report = real_site.run(tell=tell)
+
+    assert killed
+    assert report.verdict == "fail"
+    assert "service decode on decode" in report.failures[0].evidence

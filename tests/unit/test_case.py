@@ -123,7 +123,7 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
         ("a: !!int ''", "no valid YAML"),
         ("a: !!timestamp x", "no valid YAML"),
         ("a: " + "9" * 5000, "no valid YAML"),
-        ("[" * 5000, "no valid YAML"),
+        ("[" * 600, "no valid YAML"),
         ("a: !!python/object:os.system x", "no valid YAML"),
         ("test_case: 0x" + "f" * 5000, "test_case: input should be a valid string, not a number that long"),
         ('"a\\nb": 1', "a b: no such key"),
@@ -167,7 +167,7 @@ _VALUES = st.recursive(
 )
 # Mostly the right keys: with arbitrary ones nothing but the first check would ever be met.
 _DOCUMENTS = st.dictionaries(st.sampled_from(sorted(RIGHT)) | st.text(max_size=6), _VALUES, max_size=4)
-_ONCE = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_ONCE = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def outcome(folder: Path, text: str) -> None:

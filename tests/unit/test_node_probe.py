@@ -48,7 +48,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Nodes:
 
 
 def test_nodes_are_those_of_the_groups_each_once(nodes: Nodes) -> None:
-    assert nodes.names(["prefill_nodes", "decode_nodes"]) == ["one", "both", "two"]
+    assert nodes.names(["prefill_nodes", "decode_nodes"]) == ["both", "one", "two"]
 
 
 @pytest.mark.parametrize("group", ["nobody", "no_such_group"])
@@ -105,10 +105,10 @@ def test_an_inventory_that_ansible_cannot_read_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "hosts.yml"
-    path.write_text("all: [what is this")
+    path.write_text("all: [what is this\n")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("ANSIBLE_CONFIG", str(paths.PROJECT / "ansible.cfg"))
-    with pytest.raises(UsageError, match=r"-i .*hosts\.yml: ") as caught:
+    with pytest.raises(UsageError, match=r"-i .*hosts\.yml: Completely failed to parse inventory source ") as caught:
         Nodes(path).load()
     assert len(str(caught.value).splitlines()) == 1
 
@@ -119,7 +119,7 @@ class Unreachable:
     def __init__(self, result: SimpleNamespace | Exception) -> None:
         self.result = result
 
-    def run(self, _command: str) -> SimpleNamespace:
+    def run(self, _command: str, *_words: str) -> SimpleNamespace:
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
@@ -159,6 +159,4 @@ def test_a_node_that_cannot_be_asked_does_not_make_its_services_dead(
 
 
 def test_a_log_that_cannot_be_read_says_so(unreachable: Callable[[Any], Nodes]) -> None:
-    assert unreachable(RuntimeError("no route")).log_tail(make_service("prefill")) == [
-        "(log cannot be read: no route)"
-    ]
+    assert unreachable(RuntimeError("no route")).log_tail(make_service("prefill")) == ["(log cannot be read: no route)"]

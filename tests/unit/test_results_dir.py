@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
-HOSTILE = "it's \"quoted\" $HOME `id` \\ ; end"
+HOSTILE = 'it\'s "quoted" $HOME `id` \\ ; end'
 
 
 def status(base: Path) -> str:

@@ -315,9 +315,7 @@ def test_a_snapshot_reads_counters_and_kernel(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "exchange", [answer(None, None), answer(""), answer("oops", 500), answer("<html>"), answer(metrics(1), 404)]
 )
-def test_counters_that_cannot_be_read_are_unknown(
-    exchange: exercise.Exchange, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_counters_that_cannot_be_read_are_unknown(exchange: exercise.Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "_COUNTERS_LATE_SECONDS", 0.01)
     monkeypatch.setattr(exercise, "get", lambda _url, _timeout: exchange)
     seen = transfer.snapshot(make_subject(FakeNodes(SILENT)), SGLang())
