@@ -24,7 +24,8 @@ e2e: .venv/ready
 .PHONY: test
 test: .venv/ready
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -m pre_merge $(ARGS)
+	$(BIN)/coverage run -m pytest -m pre_merge tests/unit tests/integration $(ARGS)
+	$(BIN)/coverage run -m pytest -m pre_merge -n 2 tests/sabotage $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

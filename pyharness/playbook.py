@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # How long a playbook may still take to end by itself once one of its nodes has failed for good.
 _AFTER_FAILURE_SECONDS = 1.0
+# As node_state.py of the collection has it.
+_RUN_VARIABLE = "DISAGG_E2E_RUN"
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ class PlaybookRunner:
                 playbook=str(paths.PLAYBOOKS / playbook),
                 inventory=str(self._inventory.resolve()),
                 extravars=variables,
-                envvars=self._environment(),
+                # Marked like all that belongs to a run: if the harness is killed, teardown ends the playbook too. But
+                # not the playbook that cleans up, or a node's part of it would end the other nodes'.
+                envvars=self._environment() | ({} if patient else {_RUN_VARIABLE: str(variables["disagg_run"])}),
                 cmdline=f"--tags {tags}" if tags else None,
                 event_handler=on_event,
                 cancel_callback=cancel,
@@ -147,9 +151,11 @@ class PlaybookRunner:
 def _failure_of(event: dict[str, Any]) -> TaskFailure | None:
     """Return the failure that an event tells of; None if it tells of none."""
     kind, data = event.get("event"), event.get("event_data", {})
-    if kind not in ("runner_on_failed", "runner_on_unreachable", "runner_item_on_failed") or data.get("ignore_errors"):
+    if kind not in ("runner_on_failed", "runner_on_unreachable") or data.get("ignore_errors"):
         return None
     result = data.get("res") or {}
+    # A loop says "one or more items failed". Events of its items say more, but not whether the task ignores errors.
+    result = next((item for item in result.get("results", []) if item.get("failed")), result)
     # A module that breaks before it can speak leaves its words in module_stderr, under a message that says nothing.
     words = [result.get(key) for key in ("module_stderr", "msg", "stderr", "exception")]
     message = next((str(word) for word in words if word), "no message")

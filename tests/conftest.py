@@ -39,3 +39,10 @@ def pytest_make_collect_report(
         report.outcome, report.result = "failed", []
         report.longrepr = "\n".join(lines)
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Leave nothing to run where collection failed: pytest stops there by itself, and pytest-xdist does not."""
+    if session.testsfailed and not session.config.option.continue_on_collection_errors:
+        items.clear()

@@ -65,14 +65,21 @@ def test_an_unreachable_node_is_named() -> None:
         ("engine_env", "infrastructure"),
         ("wheel", "configuration"),
         ("model", "configuration"),
+        ("service", "infrastructure"),
+        ("", "configuration"),
         ("another", "unknown"),
-        ("", "unknown"),
     ],
 )
 def test_the_role_says_whose_it_is(role: str, class_: str) -> None:
     (failure,) = diagnosis.explain(outcome(task(role=role)), "provision", None)
     assert failure.class_ == class_
     assert failure.evidence == "one: port 1 is held"
+
+
+def test_what_cannot_run_here_is_unsupported() -> None:
+    message = "one: unsupported: services can only run\n as processes so far"
+    (failure,) = diagnosis.explain(outcome(task(role="service", message=message)), "deploy", None)
+    assert (failure.class_, failure.evidence) == ("unsupported", "services can only run as processes so far")
 
 
 def test_a_message_that_names_its_node_is_not_given_it_twice() -> None:

@@ -2,142 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pyharness import exercise, lifecycle, options, reference
+from pyharness import exercise, lifecycle, reference
 from pyharness.errors import UsageError
 from pyharness.playbook import Outcome, TaskFailure
 from pyharness.verification import test_1p1d_erdma as job
 from pyharness.verification.base import CheckFailed
 from pyharness.verification.node_probe import NodeError
-from tests.unit.builders import make_deployment, write_wheel
+from tests.unit.world import CASE, DEPLOYS, MODELS, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pyharness.results import Report
+    from pathlib import Path
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
-CASE = "test_1p1d_erdma"
-MODELS = ["Qwen/Qwen3-8B", "deepseek-ai/DeepSeek-V2-Lite"]
-GOOD = Outcome("successful", [], "", 0.1)
 REFUSED = Outcome("failed", [TaskFailure("one", "Prove", "node", "port held")], "", 0.1)
-
-
-class World:
-    """Nodes, playbooks and checks of a run. A test changes what they do before it runs.
-
-    Attributes:
-        played: labels of the playbooks that ran, in their order.
-        variables: what each playbook was given, by label.
-        outcomes: how playbooks end, by label; well where nothing is said.
-        on: called when the playbook of that label, or a check, is reached.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.results = folder / "run"
-        self.wheel = write_wheel(folder, {"mooncake/engine.so": b"x"})
-        self.inventory = folder / "inventory"
-        self.inventory.touch()
-        self.played: list[str] = []
-        self.variables: dict[str, dict[str, Any]] = {}
-        self.outcomes: dict[str, Outcome] = {}
-        self.on: dict[str, Callable[[], None]] = {}
-        self.left: list[dict[str, Any]] = []
-        self.method: str | None = None
-        self.closed = False
-        self.told: list[str] = []
-
-    # -- in place of PlaybookRunner
-
-    def runner(self, _inventory: Path, _logs: Path, _cancelled: Callable[[], bool]) -> World:
-        self.closed = False
-        return self
-
-    def run(self, playbook: str, variables: dict[str, Any], *, label: str, **_options: Any) -> Outcome:
-        assert not self.closed
-        self.played.append(label)
-        self.variables[label] = {**variables, "playbook": playbook}
-        self.on.get(label, lambda: None)()
-        outcome = self.outcomes.get(label, GOOD)
-        if "disagg_deployment_file" in variables and outcome.ok:
-            model = {"name": variables["disagg_model"], "path": "/m", "revision": "r1", "config": None}
-            wheel = {"file": str(self.wheel), "sha256": "0", "version": "1.0", "source": "file"}
-            deployment = make_deployment(
-                run_id=variables["disagg_run"],
-                test_case=CASE,
-                model={**model, "stand_in": None},
-                wheel={**wheel, "package": "demo", "directory": "/overlay"},
-            )
-            Path(variables["disagg_deployment_file"]).write_text(deployment.model_dump_json())
-        return outcome
-
-    def close(self) -> None:
-        self.closed = True
-
-    # -- in place of Nodes
-
-    def nodes(self, _inventory: Path) -> World:
-        return self
-
-    def load(self) -> None:
-        self.on.get("load", lambda: None)()
-
-    def names(self, _groups: list[str]) -> list[str]:
-        self.on.get("names", lambda: None)()
-        return ["one", "two"]
-
-    def variable(self, _node: str, _name: str) -> str | None:
-        return self.method
-
-    def host(self, _name: str) -> SimpleNamespace:
-        return SimpleNamespace(run=lambda _command: SimpleNamespace(stdout="sglang-0.5.23.dist-info\n"))
-
-    def probe(self, _services: Any, *, nodes: list[str], run: str) -> dict[str, dict[str, Any]]:
-        assert run.startswith("2")
-        return {node: {"run_processes": self.left, "services": {}} for node in nodes}
-
-    def ended(self, services: list[Any]) -> list[Any]:
-        return services[:1]
-
-    # -- in place of the checks
-
-    def verify(self, subject: Any, _engine: Any, recorder: Any) -> bool:
-        def look() -> dict[str, Any]:
-            self.on.get("verify", lambda: None)()
-            return {"model": subject.deployment.model.name}
-
-        return bool(recorder.run("services_are_ours", look))
-
-    def exercise(self, subject: Any, _case: Any, _engine: Any, recorder: Any, transport: Any, send: Any) -> None:
-        self.send, self.subject = send, subject
-        transport.used = "tcp"
-        self.on.get("exercise", lambda: None)()
-
-        def look() -> dict[str, Any]:
-            self.on.get("answer_correct", lambda: None)()
-            return {"text": "hello"}
-
-        recorder.run("answer_correct", look)
-
-    # -- the run
-
-    def live(self, **changes: Any) -> Report:
-        given: dict[str, Any] = {"test_case": CASE, "inventory": self.inventory, "results": self.results}
-        given["tell"] = self.told.append
-        return lifecycle.run_case(options.Options(**{**given, **changes}))
-
-    def written(self, name: str = "report.json") -> Any:
-        return json.loads((self.results / CASE / name).read_text())
 
 
 @pytest.fixture
@@ -157,9 +43,6 @@ def raising(error: BaseException) -> Callable[[], None]:
         raise error
 
     return now
-
-
-DEPLOYS = [f"deploy-{model.replace('/', '__')}" for model in MODELS]
 
 
 def test_a_run_in_which_all_goes_well_passes(world: World) -> None:
@@ -242,8 +125,9 @@ def test_processes_that_are_left_are_a_failure_of_the_run(world: World) -> None:
     assert report.failures[0].check == "nodes_clean"
 
 
-def test_what_spoils_the_judgement_spares_the_other_models(world: World) -> None:
-    world.on["verify"] = raising(CheckFailed("wrong wheel", hint="look", spoils_judgement=True))
+@pytest.mark.parametrize("where", ["verify", "answer_correct"])
+def test_what_spoils_the_judgement_spares_the_other_models(world: World, where: str) -> None:
+    world.on[where] = raising(CheckFailed("wrong wheel", hint="look", spoils_judgement=True))
     report = world.live()
     assert report.verdict == "error"
     assert DEPLOYS[1] not in world.played

@@ -39,8 +39,13 @@ def test_a_failure_has_node_task_role_and_message() -> None:
     assert failure == playbook.TaskFailure("one", "Do it", "node", "port held")
 
 
-def test_a_failed_item_is_a_failure() -> None:
-    assert playbook._failure_of(event("runner_item_on_failed")) is not None
+def test_a_failed_loop_is_one_failure_with_its_first_failed_items_message() -> None:
+    """An item's own event does not say whether the task ignores errors, so it is left to the loop's."""
+    assert playbook._failure_of(event("runner_item_on_failed")) is None
+    items = [{"msg": "fine", "failed": False}, {"msg": "first", "failed": True}, {"msg": "second", "failed": True}]
+    failure = playbook._failure_of(event(res={"msg": "One or more items failed", "results": items}))
+    assert failure is not None
+    assert failure.message == "first"
 
 
 def test_an_unreachable_node_is_one() -> None:

@@ -29,7 +29,7 @@ def _metadata_version(wheel: Path) -> str:
             name = next(entry for entry in archive.namelist() if entry.endswith(".dist-info/METADATA"))
             text = archive.read(name).decode()
     except (OSError, zipfile.BadZipFile, StopIteration, UnicodeDecodeError) as error:
-        message = f"{wheel} is not a wheel ({error or 'no METADATA in it'})"
+        message = f"{wheel} is not a wheel ({str(error) or 'no METADATA in it'})"
         raise ValueError(message) from error
     return str(Parser().parsestr(text)["Version"])
 

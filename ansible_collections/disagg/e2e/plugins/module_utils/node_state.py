@@ -229,7 +229,8 @@ def listeners(address: str, ports: Iterable[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _sha256(path: str) -> str | None:
+def sha256_of(path: str) -> str | None:
+    """Return a file's SHA-256 digest, hexadecimal; None when it cannot be read."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as stream:
@@ -265,7 +266,7 @@ def loaded_files(pids: Iterable[int], pattern: str) -> list[dict[str, Any]]:
                 "path": path,
                 "pids": sorted(users),
                 "deleted": deleted,
-                "sha256": None if deleted else _sha256(path),
+                "sha256": None if deleted else sha256_of(path),
             }
         )
     return result
