@@ -18,7 +18,7 @@ from pyharness import paths
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from testinfra.host import Host
@@ -47,6 +47,8 @@ for name, service in asked["services"].items():
     }}
 if asked["traffic"]:
     answer["rdma"] = traffic["rdma_ports"]()
+if asked["files"]:
+    answer["files"] = {{path: state["sha256_of"](path) for path in asked["files"]}}
 if asked["run"]:
     answer["run_processes"] = state["run_processes"](asked["run"])
 print(json.dumps(answer))
@@ -128,6 +130,7 @@ class Nodes:
         nodes: Iterable[str] = (),
         libraries: str = "",
         traffic: bool = False,
+        files: Mapping[str, list[str]] | None = None,
         run: str = "",
     ) -> dict[str, dict[str, Any]]:
         """Ask all nodes at once.
@@ -137,15 +140,17 @@ class Nodes:
             nodes: further nodes to ask.
             libraries: report the loaded files whose path matches this expression.
             traffic: report TCP connections of the services, and RDMA ports.
+            files: by node, paths whose SHA-256 digest is wanted (None where a file cannot be read).
             run: report all processes of this run.
 
         Returns:
-            by node: services (by name: process, pids, listeners, libraries, connections), rdma, run_processes.
+            by node: services (by name: process, pids, listeners, libraries, connections), rdma, files,
+            run_processes.
 
         Raises:
             NodeError: a node could not be asked; the text says which and why.
         """
-        asked: dict[str, dict[str, Any]] = {name: {} for name in nodes}
+        asked: dict[str, dict[str, Any]] = {name: {} for name in (*nodes, *(files or {}))}
         wanted = list(services)
         for service in wanted:
             entry = {"pid": service.pid, "address": service.address, "port": service.port}
@@ -153,6 +158,7 @@ class Nodes:
 
         def ask(node: str) -> dict[str, Any]:
             question = {"services": asked[node], "libraries": libraries, "traffic": traffic, "run": run}
+            question["files"] = (files or {}).get(node, [])
             return self._ask(node, question)
 
         with ThreadPoolExecutor(max(1, len(asked))) as pool:

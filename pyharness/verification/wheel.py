@@ -85,6 +85,7 @@ def wheel_in_use(subject: Subject) -> Evidence:
             spoils_judgement=True,
         )
     found = subject.nodes.probe(services, libraries=MOONCAKE_LIBRARIES)
+    sources: dict[str, list[str]] = {}
     for service in services:
         loaded = found[service.node]["services"][service.name]["libraries"]
         if not loaded:
@@ -107,7 +108,35 @@ def wheel_in_use(subject: Subject) -> Evidence:
                 spoils_judgement=True,
             )
         evidence[service.name] = [{"path": entry["path"], "sha256": entry["sha256"]} for entry in loaded]
+        modules = [
+            f"{_root(entry, facts)}/{name}" for entry in loaded[:1] for name in facts.files if name.endswith(".py")
+        ]
+        sources.setdefault(service.node, []).extend(modules)
+    _sources_are_the_wheels(subject, facts, sources)
+    evidence["python_files_compared"] = sum(len(paths) for paths in sources.values())
     return evidence
+
+
+def _root(entry: dict[str, Any], facts: WheelFacts) -> str:
+    """Return the folder that a loaded file of the wheel lies in as the wheel was unpacked there."""
+    name = next(name for name in facts.files if entry["path"].endswith(f"/{name}"))
+    return str(entry["path"]).removesuffix(f"/{name}")
+
+
+def _sources_are_the_wheels(subject: Subject, facts: WheelFacts, sources: dict[str, list[str]]) -> None:
+    """Compare the Python files beside the loaded libraries, which no memory map shows."""
+    if not any(sources.values()):
+        return
+    for node, answer in subject.nodes.probe([], files=sources).items():
+        for path, digest in answer["files"].items():
+            if not any(path.endswith(f"/{name}") and digest == wanted for name, wanted in facts.files.items()):
+                raise CheckFailed(
+                    f"{path} on {node} is not the file of that name in {facts.name} {facts.version}",
+                    {"node": node, "path": path, "sha256": digest},
+                    hint="somebody changed what the wheel was unpacked to; remove that folder from the cache",
+                    class_="configuration",
+                    spoils_judgement=True,
+                )
 
 
 def _is_the_one_asked_for(subject: Subject, facts: WheelFacts) -> None:

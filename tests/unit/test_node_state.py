@@ -242,7 +242,7 @@ def _a_library() -> str:
 
 
 def test_a_library_that_cannot_be_read_has_no_digest(tmp_path: Path) -> None:
-    assert node_state._sha256(str(tmp_path / "none")) is None
+    assert node_state.sha256_of(str(tmp_path / "none")) is None
 
 
 def test_the_machine_has_a_name() -> None:

@@ -30,9 +30,12 @@ def loaded(path: str = "/overlay/mooncake/engine.so", content: bytes | None = EN
     return {"path": path, "pids": [101], "deleted": content is None, "sha256": content and digest(content)}
 
 
-def nodes(prefill: list[dict[str, Any]], decode: list[dict[str, Any]]) -> FakeNodes:
-    one = {"services": {"prefill": {"libraries": prefill}}}
-    return FakeNodes({"one": one, "two": {"services": {"decode": {"libraries": decode}}}})
+def nodes(
+    prefill: list[dict[str, Any]], decode: list[dict[str, Any]], module: bytes = FILES["mooncake/__init__.py"]
+) -> FakeNodes:
+    files = {"/overlay/mooncake/__init__.py": digest(module)}
+    one = {"services": {"prefill": {"libraries": prefill}}, "files": files}
+    return FakeNodes({"one": one, "two": {"services": {"decode": {"libraries": decode}}, "files": files}})
 
 
 def check(wheel: Path, found: FakeNodes, asked: str | None = None, **changes: Any) -> dict[str, Any]:
@@ -103,6 +106,13 @@ def test_the_wheels_own_files_are_right(tmp_path: Path) -> None:
     assert evidence["prefill"] == [{"path": "/overlay/mooncake/engine.so", "sha256": digest(ENGINE)}]
     assert evidence["version"] == "1.0"
     assert [service.kind for service in found.asked[0]["services"]] == ["prefill", "decode"]
+
+
+def test_a_changed_python_file_beside_the_right_libraries_is_refused(tmp_path: Path) -> None:
+    found = nodes([loaded()], [loaded()], module=b"print('changed')")
+    failure = refused(write_wheel(tmp_path, FILES), found)
+    assert "/overlay/mooncake/__init__.py on one is not the file of that name in demo 1.0" in str(failure)
+    assert found.asked[1]["files"] == {node: ["/overlay/mooncake/__init__.py"] for node in ("one", "two")}
 
 
 @pytest.mark.parametrize(
