@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pyharness import paths
 from pyharness.errors import UsageError
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 CASE_PREFIXES = ("test_", "bench_", "chaos_")
 
+# Of each kind of marker at least one, as the tests of this project have them too (tests/conftest.py).
 LIFECYCLES = ("pre_merge", "post_merge", "nightly", "weekly", "release")
 TYPES = ("unit", "integration", "e2e", "benchmark", "stress")
+HARDWARE = ("gpu_0", "gpu_1", "gpu_2", "gpu_4", "gpu_8")
 
 # What PyYAML lets through instead of an error of its own, for such as the date 2001-99-99 or "!!map text".
 _YAML_LEAKS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
@@ -58,6 +60,16 @@ class TestCase(_Strict):
     request: Request
     reference: Literal["transformers", "single_engine", "recorded"]
     markers: list[str]
+
+    @field_validator("markers")
+    @classmethod
+    def _one_marker_of_each_kind(cls, markers: list[str]) -> list[str]:
+        kinds = {"lifecycle": LIFECYCLES, "type": TYPES, "hardware": HARDWARE}
+        for kind, known in kinds.items():
+            if not set(markers) & set(known):
+                message = f"has to have one of {', '.join(known)} ({kind})"
+                raise ValueError(message)
+        return markers
 
     @property
     def prompt(self) -> str:
@@ -128,7 +140,8 @@ def _explain(error: ValidationError) -> str:
         return f"{key}: no such key{_nearest(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
         return f"{key}: is missing"
-    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, not {_shown(first['input'])}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]}, not {_shown(first['input'])}"
 
 
 def _shown(value: object) -> str:

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list() -> int:
-    width = max(len(name) for name in cases.names())
+    width = max((len(name) for name in cases.names()), default=0)
     for name in cases.names():
         case = cases.load(name)
         sys.stdout.write(f"{name:<{width}}  {case.title}\n{'':<{width}}  ")

@@ -121,9 +121,7 @@ class PlaybookRunner:
                 playbook=str(paths.PLAYBOOKS / playbook),
                 inventory=str(self._inventory.resolve()),
                 extravars=variables,
-                # Marked like all that belongs to a run: if the harness is killed, teardown ends the playbook too. But
-                # not the playbook that cleans up, or a node's part of it would end the other nodes'.
-                envvars=self._environment() | ({} if patient else {_RUN_VARIABLE: str(variables["disagg_run"])}),
+                envvars=self._environment(variables, cleaning=patient),
                 cmdline=f"--tags {tags}" if tags else None,
                 event_handler=on_event,
                 cancel_callback=cancel,
@@ -139,8 +137,11 @@ class PlaybookRunner:
         status = "failed" if result.status == "canceled" and failures else str(result.status)
         return Outcome(status, failures, output, time.monotonic() - started)
 
-    def _environment(self) -> dict[str, str]:
-        return {
+    def _environment(self, variables: dict[str, Any], *, cleaning: bool) -> dict[str, str]:
+        # Marked like all that belongs to a run: if the harness is killed, teardown ends the playbook too. But not the
+        # playbook that cleans up, or a node's part of it would end the other nodes'.
+        mark = {} if cleaning else {_RUN_VARIABLE: str(variables.get("disagg_run", "manual"))}
+        return mark | {
             "PATH": os.environ["PATH"],
             "ANSIBLE_CONFIG": str(paths.PROJECT / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(paths.PROJECT),

@@ -29,7 +29,7 @@ RIGHT: dict[str, Any] = {
     "ports": {"server": 30001},
     "request": {"path": "/generate", "json": {"text": "Once"}, "timeout_seconds": 30},
     "reference": "single_engine",
-    "markers": ["nightly"],
+    "markers": ["nightly", "e2e", "gpu_0"],
 }
 
 
@@ -49,6 +49,15 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         place = place[part]
     place[last] = value
     return document
+
+
+@pytest.mark.parametrize(
+    ("markers", "lacks"),
+    [(["e2e", "gpu_0"], "lifecycle"), (["nightly", "gpu_0"], "type"), (["nightly", "e2e"], "hardware")],
+)
+def test_a_marker_of_each_kind_is_needed(tmp_path: Path, markers: list[str], lacks: str) -> None:
+    with pytest.raises(UsageError, match=rf"test_it\.yml: markers: has to have one of .+ \({lacks}\)"):
+        load(tmp_path, changed("markers", markers))
 
 
 def test_a_right_one_is_read(tmp_path: Path) -> None:
