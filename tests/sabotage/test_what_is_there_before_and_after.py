@@ -183,6 +183,7 @@ def test_a_killed_harness_leaves_an_error_and_teardown_finds_what_it_left(
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
     harness = Harness(site, "-e", "disagg_misbehave={decode: [hang-on-request]}")
     harness.wait_until(moment)
+    wait_for(lambda: node_state.run_processes(harness.run_id), "a process of the run is there")
     os.killpg(harness.process.pid, signal.SIGKILL)
     harness.end()
 
