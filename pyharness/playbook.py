@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # How long a playbook may still take to end by itself once one of its nodes has failed for good.
 _AFTER_FAILURE_SECONDS = 1.0
+# How often ansible-runner asks whether to go on while a playbook says nothing. Its default is five seconds.
+_CANCEL_POLL_SECONDS = 0.2
 # As node_state.py of the collection has it.
 _RUN_VARIABLE = "DISAGG_E2E_RUN"
 
@@ -127,6 +129,7 @@ class PlaybookRunner:
                 cancel_callback=cancel,
                 timeout=timeout,
                 fact_cache=str(self._facts),  # absolute, so it is not below the artifacts, which go with this playbook
+                settings={"pexpect_timeout": _CANCEL_POLL_SECONDS},
                 quiet=True,
             )
             with result.stdout as stream:
