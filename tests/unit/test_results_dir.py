@@ -240,16 +240,17 @@ def test_logs_are_unpacked_and_their_archive_goes(tmp_path: Path) -> None:
 def test_an_archive_cannot_write_outside_the_logs(tmp_path: Path, name: str) -> None:
     folder = ResultsDir(tmp_path, "test_it")
     archive(folder, name, b"evil")
-    with pytest.raises(tarfile.OutsideDestinationError):
+    with pytest.raises(ValueError, match="leads outside"):
         folder.unpack_logs()
     assert not list(tmp_path.rglob("outside.log"))
 
 
-def test_an_archive_cannot_link_outside_the_logs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_an_archives_links_and_pipes_are_not_taken(tmp_path: Path, kind: bytes) -> None:
     folder = ResultsDir(tmp_path, "test_it")
-    archive(folder, "link", b"", tarfile.SYMTYPE, "../../../secret")
-    with pytest.raises(tarfile.LinkOutsideDestinationError):
-        folder.unpack_logs()
+    archive(folder, "link", b"", kind, "../../../secret")
+    folder.unpack_logs()
+    assert not list(folder.logs.iterdir())
 
 
 def test_logs_of_a_model_have_their_folder(tmp_path: Path) -> None:
