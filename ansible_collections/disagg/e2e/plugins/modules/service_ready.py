@@ -10,7 +10,7 @@ description:
   - Asks every service side by side, ten times a second, and watches its process in the meantime.
   - Ends with an error as soon as a service's process has ended (with the last lines of its log), has accepted
     connections without answering for O(services[].hang) seconds, or is not ready in time.
-  - Changes nothing.
+  - Changes nothing but its own note of when it first saw a service ready, beside supervisord's files.
 options:
   run_dir:
     description: The run's directory on this node.
@@ -55,7 +55,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ready_at:
-  description: For each service when it was first seen ready, in seconds since the epoch.
+  description: For each service when its process was first seen ready, in seconds since the epoch.
   returned: success
   type: dict
 failure:
@@ -65,12 +65,14 @@ failure:
 """
 
 import http.client
+import json
 import os
 import queue
 import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -136,6 +138,25 @@ def _asker(service: dict[str, Any], seen: dict[str, Any], over: threading.Event)
         over.wait(_POLL_SECONDS)
 
 
+def _first_ready(supervisor: Supervisor, name: str, now: float) -> float:
+    """Return when this very process was first seen ready, so that asking again tells the same."""
+    try:
+        status = supervisor.status(name)
+    except (OSError, http.client.HTTPException):
+        return now
+    record = supervisor.programs / f"{name}.ready"
+    process = {"pid": status["pid"], "start": status["start"]} if status is not None else {}
+    try:
+        known = json.loads(record.read_text())
+        if known["process"] == process:
+            return float(known["ready_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not seen ready before
+    with suppress(OSError):
+        record.write_text(json.dumps({"process": process, "ready_at": now}))
+    return now
+
+
 def _watch(run_dir: str, service: dict[str, Any], results: queue.Queue[dict[str, Any]], over: threading.Event) -> None:
     supervisor = Supervisor(run_dir, timeout=5.0)
     seen: dict[str, Any] = {"last": "nothing yet"}
@@ -148,7 +169,8 @@ def _watch(run_dir: str, service: dict[str, Any], results: queue.Queue[dict[str,
             # Before "ready": whoever answers on that port now is not the service that was started.
             kind, detail = "died", end
         elif "ready_at" in seen:
-            results.put({"name": service["name"], "ready_at": seen["ready_at"]})
+            ready_at = _first_ready(supervisor, service["name"], seen["ready_at"])
+            results.put({"name": service["name"], "ready_at": ready_at})
             return
         elif seen.get("hung"):
             kind = "hung"
