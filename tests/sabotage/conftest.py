@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,9 @@ class Site:
 def _site(tmp_path: Path, request: pytest.FixtureRequest, source: str) -> Iterator[Site]:
     paths.use_project_ansible()
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    prefill, decode = f"127.1.{worker}.1", f"127.1.{worker}.2"
+    # Of its own for every session too: two of them may run on one machine.
+    session = zlib.crc32(os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid())).encode()) % 250 + 2
+    prefill, decode = f"127.{session}.{worker}.1", f"127.{session}.{worker}.2"
     inventory = tmp_path / "inventory"
     shutil.copytree(paths.INVENTORIES / source / "group_vars", inventory / "group_vars")
     (inventory / "hosts.yml").write_text(
