@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.sglang]
 
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (looked at, not written to)
 MLA = "deepseek-ai/DeepSeek-V2-Lite"
 
 
@@ -94,8 +96,10 @@ def test_decodes_scheduler_dies_and_its_launcher_lives_on(real_site: Site) -> No
                 os.kill(found["pid"], signal.SIGKILL)
                 killed.append(found["pid"])
 
+    before = set(SHARED_MEMORY.iterdir())
     report = real_site.run(tell=tell)
 
     assert killed
     assert report.verdict == "fail"
     assert "service decode on decode" in report.failures[0].evidence
+    assert set(SHARED_MEMORY.iterdir()) <= before, "what a killed process had mapped is removed too"

@@ -123,3 +123,14 @@ def test_the_tail_of_a_log_is_its_last_lines_that_say_something(tmp_path: Path) 
 
 def test_the_tail_of_no_log_says_so(tmp_path: Path) -> None:
     assert log_tail(str(tmp_path / "log")) == [f"(no log: No such file or directory: {tmp_path / 'log'})"]
+
+
+def test_the_shared_memory_that_was_noted_is_found_by_service(tmp_path: Path) -> None:
+    one = Supervisor(str(tmp_path))
+    one.write_config()
+    (one.programs / "prefill.ready").write_text('{"shared_memory": ["/shared/a", "/shared/b"]}')
+    (one.programs / "decode.ready").write_text('{"shared_memory": ["/shared/c"]}')
+    (one.programs / "router.ready").write_text("half a rec")
+    assert one.noted_shared_memory() == {"/shared/a", "/shared/b", "/shared/c"}
+    assert one.noted_shared_memory("decode") == {"/shared/c"}
+    assert one.noted_shared_memory("router") == set()

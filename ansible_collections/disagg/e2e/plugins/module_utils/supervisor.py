@@ -7,11 +7,13 @@ Python that runs Ansible's modules on a node need not have supervisor installed.
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import shlex
 import socket
 import time
 import xmlrpc.client
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,18 @@ class Supervisor:
             return dict(self.rpc.getProcessInfo(name))
         except xmlrpc.client.Fault:
             return None
+
+    def noted_shared_memory(self, name: str = "*") -> set[str]:
+        """Return the files below /dev/shm that services had mapped when they became ready (see service_ready).
+
+        Args:
+            name: only this service's.
+        """
+        noted: set[str] = set()
+        for record in self.programs.glob(f"{name}.ready"):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                noted.update(path for path in json.loads(record.read_text())["shared_memory"])
+        return noted
 
     def write_config(self) -> None:
         """Write the configuration of a supervisord without services."""

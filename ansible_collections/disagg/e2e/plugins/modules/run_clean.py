@@ -137,6 +137,7 @@ def main() -> None:
     for run in runs:
         run_dir = state / run / node
         shared = node_state.shared_memory(found["pid"] for found in node_state.run_processes(run, node))
+        shared |= Supervisor(str(run_dir)).noted_shared_memory()
         result["killed"] += _stop(run, node, run_dir, parameters["stop_timeout"])
         result["left"] += node_state.wait_gone(run, _KILL_SECONDS, node)
         node_state.remove_shared_memory(shared)

@@ -133,6 +133,7 @@ def _ensure_supervisord(module: AnsibleModule, supervisor: Supervisor) -> None:
 def _remove(supervisor: Supervisor, run: str, node: str, name: str) -> None:
     """Stop a service and make sure that nothing of it is left: no process, no shared memory."""
     shared = node_state.shared_memory(found["pid"] for found in node_state.run_processes(run, node, name))
+    shared |= supervisor.noted_shared_memory(name)
     if supervisor.status(name) is not None:
         try:
             supervisor.rpc.stopProcess(name, True)  # noqa: FBT003 (XML-RPC has no names: wait)

@@ -77,6 +77,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.disagg.e2e.plugins.module_utils import node_state
 from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import ENDED, Supervisor, log_tail
 
 _POLL_SECONDS = 0.1
@@ -145,15 +146,19 @@ def _first_ready(supervisor: Supervisor, name: str, now: float) -> float:
     except (OSError, http.client.HTTPException):
         return now
     record = supervisor.programs / f"{name}.ready"
-    process = {"pid": status["pid"], "start": status["start"]} if status is not None else {}
+    if status is None:
+        return now
+    process = {"pid": status["pid"], "start": status["start"]}
     try:
         known = json.loads(record.read_text())
         if known["process"] == process:
             return float(known["ready_at"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not seen ready before
+    # Its shared memory is noted for run_clean: of a process that was killed nobody could tell it any more.
+    shared = sorted(node_state.shared_memory(node_state.tree(status["pid"])))
     with suppress(OSError):
-        record.write_text(json.dumps({"process": process, "ready_at": now}))
+        record.write_text(json.dumps({"process": process, "ready_at": now, "shared_memory": shared}))
     return now
 
 
