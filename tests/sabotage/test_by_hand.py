@@ -34,12 +34,15 @@ def test_it_comes_up_answers_changes_nothing_the_second_time_and_goes(site: Site
     file = site.results / "deployment.json"
     variables = (f"disagg_run={run}", f"disagg_deployment_file={file}", f"disagg_logs_to={site.results / 'logs'}")
 
-    first = play(site, "test_1p1d_erdma.yml", *variables)
-    deployment = read(file)
-    answer = exercise.post(f"{deployment.entry}/generate", {"text": "Once", "sampling_params": {"temperature": 0}}, 30)
-    second = play(site, "test_1p1d_erdma.yml", *variables)
-    unchanged = read(file)
-    gone = play(site, "teardown.yml", *variables)
+    try:
+        first = play(site, "test_1p1d_erdma.yml", *variables)
+        deployment = read(file)
+        body = {"text": "Once", "sampling_params": {"temperature": 0}}
+        answer = exercise.post(f"{deployment.entry}/generate", body, 30)
+        second = play(site, "test_1p1d_erdma.yml", *variables)
+        unchanged = read(file)
+    finally:
+        gone = play(site, "teardown.yml", *variables)
 
     assert all(first)
     assert answer.status == 200, answer.transcript()
