@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 def nodes_clean(nodes: Nodes, names: list[str], run_id: str, services: list[Service]) -> Evidence:
     """Check for processes (supervisord too) and listening sockets of a run that has been torn down.
 
+    Before the run its ports were free and during the run they were its own, so whoever still listens there is taken
+    for a part of it that has lost its mark, unless it has the mark of another run.
+
     Args:
         nodes: whom to ask.
         names: the nodes of the run.
@@ -25,8 +28,8 @@ def nodes_clean(nodes: Nodes, names: list[str], run_id: str, services: list[Serv
     for node, answer in found.items():
         processes = list(answer["run_processes"])
         for seen in answer["services"].values():
-            owners = [listener["process"] for listener in seen["listeners"] if listener["process"]]
-            processes += [owner for owner in owners if owner["run"] == run_id and owner not in processes]
+            owners = [listener["process"] or _unknown(listener) for listener in seen["listeners"]]
+            processes += [owner for owner in owners if owner["run"] in (run_id, None) and owner not in processes]
         if processes:
             left[node] = processes
     if left:
@@ -36,10 +39,17 @@ def nodes_clean(nodes: Nodes, names: list[str], run_id: str, services: list[Serv
             f"{len(processes)} process(es) of the run are left on {node} after teardown, first: pid {first['pid']} "
             f"({first['service']}): {first['command']}",
             {"left": left},
-            hint=f"end them with: python -m pyharness teardown --run {run_id}",
+            hint=f"end them with: python -m pyharness teardown --run {run_id}"
+            + ("" if first["run"] else f"; one without the run's mark has to be ended on {node} by hand"),
             class_="infrastructure",
         )
     return {"nodes": names, "processes": 0, "ports_checked": sorted({f"{s.address}:{s.port}" for s in services})}
+
+
+def _unknown(listener: dict[str, Any]) -> dict[str, Any]:
+    """Describe the owner of a socket whose process the node's user may not see."""
+    held = f"holds {listener['address']}:{listener['port']}, seen by no process of this user"
+    return {"pid": None, "run": None, "service": None, "command": held}
 
 
 def _gone(service: Service) -> Service:

@@ -42,9 +42,15 @@ def test_clean_nodes_are_clean() -> None:
     assert evidence["ports_checked"] == ["127.0.0.41:30001", "127.0.0.41:8000", "127.0.0.42:30001"]
 
 
-@pytest.mark.parametrize("owner", [process(5, None), process(5, "another"), None])
-def test_what_others_have_is_not_ours_to_complain_of(owner: dict[str, Any] | None) -> None:
-    assert check([], [owner])
+def test_what_another_run_has_is_not_ours_to_complain_of() -> None:
+    assert check([], [process(5, "another")])
+
+
+@pytest.mark.parametrize("owner", [process(5, None), None], ids=["no mark", "not to be seen"])
+def test_a_port_that_is_still_held_is_left_though_its_owner_has_no_mark(owner: dict[str, Any] | None) -> None:
+    with pytest.raises(CheckFailed, match=r"1 process\(es\) of the run are left on two") as caught:
+        check([], [owner])
+    assert "by hand" in caught.value.hint
 
 
 def test_a_process_that_is_left_is_named_with_the_way_out() -> None:
