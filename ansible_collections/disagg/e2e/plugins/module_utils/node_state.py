@@ -229,6 +229,23 @@ def listeners(address: str, ports: Iterable[int]) -> list[dict[str, Any]]:
     ]
 
 
+def reaches(address: str, port: int, seconds: float = 2.0) -> bool:
+    """Tell whether another machine answers at all: it takes a connection, or refuses one.
+
+    Args:
+        address: where to knock.
+        port: at which port.
+        seconds: how long to wait.
+    """
+    try:
+        socket.create_connection((address, port), timeout=seconds).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def sha256_of(path: str) -> str | None:
     """Return a file's SHA-256 digest, hexadecimal; None when it cannot be read."""
     digest = hashlib.sha256()
@@ -266,18 +283,36 @@ def loaded_files(pids: Iterable[int], pattern: str) -> list[dict[str, Any]]:
                 "path": path,
                 "pids": sorted(users),
                 "deleted": deleted,
-                "sha256": None if deleted else sha256_of(path),
+                "sha256": None if deleted else sha256_of(seen_by(min(users), path)),
             }
         )
     return result
 
 
+def seen_by(pid: int, path: str) -> str:
+    """Return the way to a file as process `pid` sees it, which may be in a container; plain `path` without right."""
+    root = f"/proc/{pid}/root"
+    return root + path if os.access(root, os.X_OK) else path
+
+
+def _shares_files(pid: int) -> bool:
+    """Tell whether a process sees the same files as the caller, and not those of a container."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return False
+
+
 def shared_memory(pids: Iterable[int]) -> set[str]:
-    """Return the files below /dev/shm that processes have mapped. They outlive processes that do not remove them."""
+    """Return the files below /dev/shm that processes have mapped. They outlive processes that do not remove them.
+
+    A container's are left out: they have their own /dev/shm, which goes with it.
+    """
     found: set[str] = set()
     for pid in pids:
-        maps = _read(_PROC / str(pid) / "maps").decode("utf-8", "replace")
-        found.update(re.findall(r"(/dev/shm/.+?)(?: \(deleted\))?$", maps, re.MULTILINE))
+        if _shares_files(pid):
+            maps = _read(_PROC / str(pid) / "maps").decode("utf-8", "replace")
+            found.update(re.findall(r"(/dev/shm/.+?)(?: \(deleted\))?$", maps, re.MULTILINE))
     return found
 
 

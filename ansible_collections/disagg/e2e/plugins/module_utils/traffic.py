@@ -80,7 +80,8 @@ def _number(path: Path) -> int | None:
         return None
 
 
-def _text(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
+    """Return what a file of the kernel's says, without the space around; None if it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -102,7 +103,7 @@ def rdma_ports(root: str = INFINIBAND) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {
             "device": port.parent.parent.name,
             "port": int(port.name),
-            "state": _text(port / "state"),
+            "state": read_text(port / "state"),
         }
         for direction, counters in _RDMA_COUNTERS.items():
             values = [(_number(port / name), factor) for name, factor in counters]

@@ -30,10 +30,14 @@ options:
         type: raw
         required: true
       command:
-        description: Program and arguments; C({out}) stands for the directory.
+        description: Program and arguments; C({out}) stands for the directory, C({files}) for that of O(builds[].files).
         type: list
         elements: str
         required: true
+      files:
+        description: Texts, by name, that the command finds as files while it runs, such as a program of its own.
+        type: dict
+        default: {}
       result:
         description: A JSON file of the directory to return.
         type: str
@@ -74,6 +78,7 @@ builds:
 import concurrent.futures
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -88,8 +93,20 @@ class BuildError(Exception):
     """A command did not make what it should have."""
 
 
+def _replace(text: str, replaced: dict[str, str]) -> str:
+    for placeholder, value in replaced.items():
+        text = text.replace(placeholder, value)
+    return text
+
+
 def _run(build: dict[str, Any], building: Path, parameters: dict[str, Any]) -> None:
-    command = [argument.replace("{out}", str(building)) for argument in build["command"]]
+    # Beside what is made, so that a container that sees the one sees the other.
+    files = building / ".files"
+    files.mkdir()
+    for name, text in build["files"].items():
+        (files / name).write_text(text)
+    replaced = {"{out}": str(building), "{files}": str(files)}
+    command = [_replace(argument, replaced) for argument in build["command"]]
     environment = {**os.environ, **{key: str(value) for key, value in parameters["environment"].items()}}
     try:
         done = subprocess.run(
@@ -100,6 +117,7 @@ def _run(build: dict[str, Any], building: Path, parameters: dict[str, Any]) -> N
     if done.returncode != 0:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
         raise BuildError(f"{build['name']}: exit status {done.returncode} of {command[0]} {command[1]}:\n{tail}")
+    shutil.rmtree(files)
 
 
 def _make(build: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
@@ -133,6 +151,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "key": {"type": "raw", "required": True, "no_log": False},
                     "command": {"type": "list", "elements": "str", "required": True},
+                    "files": {"type": "dict", "default": {}},
                     "result": {"type": "str"},
                 },
             },

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_info
-short_description: Read what a node has and what runs on it, without changing anything
+short_description: Read what a node is and has, and what runs on it, without changing anything
+description:
+  - One call for all that a run, or a person, wants to know of a node beforehand. It judges nothing.
+  - An action of the same name takes the node's clock beside it.
 options:
   address:
     description: The node's address that services will listen on.
@@ -22,9 +25,35 @@ options:
     elements: str
     default: []
   path:
-    description: A path on the file system whose free space counts; the nearest existing parent is taken.
-    type: path
+    description: The state directory. Its file system's free space is told, and the quarantine that lies in it.
+    type: str
     required: true
+  disks:
+    description: Further paths whose file system's free space counts; the nearest existing parent is taken.
+    type: list
+    elements: str
+    default: []
+  run:
+    description: The run that asks. What it has on the node itself is not told as another's.
+    type: str
+    default: ""
+  gpus:
+    description: Whether to ask nvidia-smi.
+    type: bool
+    default: false
+  docker:
+    description: Whether to ask the Docker engine about itself.
+    type: bool
+    default: false
+  image:
+    description: With O(docker) an image that the engine may have.
+    type: str
+    default: ""
+  endpoints:
+    description: Addresses of HTTP servers that have to be reached from here. C(pip) is the package index of pip here.
+    type: list
+    elements: str
+    default: []
 author: Disagg E2E maintainers
 """
 
@@ -34,8 +63,18 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+system:
+  description: Of the operating system id, version and name; kernel, architecture and python (of the modules).
+  returned: success
+  type: dict
+cpus:
+  description: CPUs that this process may use.
+  returned: success
+  type: int
 listeners:
-  description: For each socket that listens on one of the ports its port, address and process (see proc).
+  description:
+    - For each socket that listens on one of the ports its port, address and process. Of a process pid, command,
+      started_at and, if it is of a run, run, node and service. None when this user may not see it.
   returned: success
   type: list
   elements: dict
@@ -48,10 +87,48 @@ free_bytes:
   description: Free space on the file system of O(path).
   returned: success
   type: int
+disks:
+  description: For O(path) and each of O(disks) exists, writable, free_bytes and total_bytes.
+  returned: success
+  type: dict
 memory_available_bytes:
   description: Memory that can be had without swapping.
   returned: success
   type: int
+memory_total_bytes:
+  description: All memory.
+  returned: success
+  type: int
+memlock:
+  description: Memory that may be locked. soft_bytes, hard_bytes (none is unlimited), exempt (the limit does not bind).
+  returned: success
+  type: dict
+gpus:
+  description: With O(gpus) error, driver, devices and processes (each with its GPU's uuid and its process).
+  returned: success
+  type: dict
+docker:
+  description: With O(docker) installed, error, version, root and runtimes.
+  returned: success
+  type: dict
+others:
+  description: Other runs that have processes or containers here. run, nodes, services, processes, containers, since.
+  returned: success
+  type: list
+  elements: dict
+quarantine:
+  description: What quarantine.json in O(path) says (node, reason, run, since); none where there is none.
+  returned: success
+  type: dict
+endpoints:
+  description: For each of O(endpoints) url, status (of HTTP) and error.
+  returned: success
+  type: list
+  elements: dict
+clock:
+  description: The node's clock against the controller's. offset_seconds, and uncertainty_seconds (how far off that is).
+  returned: when the node has told its time
+  type: dict
 is_local_address:
   description: Whether the node can listen on O(address).
   returned: success
@@ -68,13 +145,16 @@ hostname:
 
 import ctypes
 import os
-import shutil
 import socket
-from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import node_state
+from ansible_collections.disagg.e2e.plugins.module_utils import node_facts, node_state, occupants, quarantine
+
+
+def _expanded(path: str) -> str:
+    return os.path.expanduser(os.path.expandvars(path))
 
 
 def _is_missing(library: str) -> bool:
@@ -96,11 +176,12 @@ def _is_local(address: str) -> bool:
     return True
 
 
-def _memory_available() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
+def _listeners(address: str, ports: list[int], containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = node_state.listeners(address, ports)
+    for entry in found:
+        if entry["process"] is not None:
+            entry["process"] = occupants.owner(entry["process"]["pid"], containers) or entry["process"]
+    return found
 
 
 def main() -> None:
@@ -110,21 +191,40 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "int", "default": []},
             "libraries": {"type": "list", "elements": "str", "default": []},
-            "path": {"type": "path", "required": True},
+            "path": {"type": "str", "required": True},
+            "disks": {"type": "list", "elements": "str", "default": []},
+            "run": {"type": "str", "default": ""},
+            "gpus": {"type": "bool", "default": False},
+            "docker": {"type": "bool", "default": False},
+            "image": {"type": "str", "default": ""},
+            "endpoints": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
-    parameters = module.params
-    existing = Path(parameters["path"])
-    while not existing.exists():
-        existing = existing.parent
+    given = module.params
+    containers = occupants.run_containers()
+    # By the names that they were given: the caller looks them up by those.
+    disks = {path: node_facts.disk(_expanded(path)) for path in [given["path"], *given["disks"]]}
+    memory = node_facts.memory()
+    index = node_facts.package_index(dict(os.environ), os.path.expanduser("~"))
+    endpoints = [index if url == "pip" else url for url in given["endpoints"]]
     module.exit_json(
         changed=False,
-        listeners=node_state.listeners(parameters["address"], parameters["ports"]),
-        missing_libraries=[name for name in parameters["libraries"] if _is_missing(name)],
-        free_bytes=shutil.disk_usage(existing).free,
-        memory_available_bytes=_memory_available(),
-        is_local_address=_is_local(parameters["address"]),
+        system=node_facts.operating_system(),
+        cpus=len(os.sched_getaffinity(0)),
+        listeners=_listeners(given["address"], given["ports"], containers),
+        missing_libraries=[name for name in given["libraries"] if _is_missing(name)],
+        free_bytes=disks[given["path"]]["free_bytes"],
+        disks=disks,
+        memory_available_bytes=memory["available_bytes"],
+        memory_total_bytes=memory["total_bytes"],
+        memlock=node_facts.locked_memory(),
+        gpus=occupants.gpus(containers) if given["gpus"] else None,
+        docker=node_facts.docker(given["image"]) if given["docker"] else None,
+        others=occupants.others(given["run"], containers),
+        quarantine=quarantine.read(os.path.join(_expanded(given["path"]), "quarantine.json")),
+        endpoints=node_facts.reach([url for url in endpoints if url]),
+        is_local_address=_is_local(given["address"]),
         user_id=os.getuid(),
         hostname=node_state.host_name(),
     )

@@ -8,7 +8,7 @@ module: run_clean
 short_description: Stop all that a run started on a node and keep its logs
 description:
   - Asks the run's supervisord to stop all services at once and to end; then ends whatever else carries the run's
-    id in its environment. Nothing that does not carry it is touched.
+    id in its environment, or as a container in its labels. Nothing that does not carry it is touched.
   - Packs the logs after the services have stopped, so that their last lines are in them.
   - Does the same for a run whose supervisord was killed, and does nothing for a run that is gone.
 options:
@@ -52,7 +52,7 @@ killed:
   type: list
   elements: dict
 left:
-  description: Processes that are still there.
+  description: Processes that are still there, with C(pid) and C(command); a container is told in C(command).
   returned: always
   type: list
   elements: dict
@@ -74,10 +74,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import node_state
+from ansible_collections.disagg.e2e.plugins.module_utils import containers, node_state
 from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import Supervisor
 
 _KILL_SECONDS = 5.0
+# What the Docker engine may take itself to end containers, beyond what they are given.
+_DOCKER_SECONDS = 30.0
 
 
 def _stop(run: str, node: str, run_dir: Path, seconds: float) -> list[dict[str, Any]]:
@@ -98,13 +100,32 @@ def _stop(run: str, node: str, run_dir: Path, seconds: float) -> list[dict[str, 
     return [survivor for survivor in survivors if survivor["service"] != "supervisord"]
 
 
+def _stop_containers(run: str, node: str, run_dir: Path, seconds: float) -> list[dict[str, Any]]:
+    """End all containers of a run on a node; returns those that stay."""
+    try:
+        containers.remove(containers.listed(run, node), str(run_dir), seconds)
+    except containers.DockerError as error:
+        if not containers.mark(run_dir).exists():
+            return []  # the run never had any
+        return [{"pid": None, "service": None, "command": f"containers, which cannot be looked for: {error}"}]
+    return [
+        {"pid": None, "service": entry["service"], "command": f"container {entry['name']}, {entry['state']}"}
+        for entry in containers.run_containers(run, node)
+    ]
+
+
 def _runs(parameters: dict[str, Any]) -> list[str]:
     if parameters["run"] != "all":
         return [parameters["run"]]
     state, node = Path(parameters["state_dir"]), parameters["node"]
     by_directory = {path.parent.name for path in state.glob(f"*/{node}")}
     by_process = {found["run"] for found in node_state.run_processes(node=node) if found["node"] == node}
-    return sorted(by_directory | by_process)
+    return sorted(by_directory | by_process | {entry["run"] for entry in containers.run_containers(node=node)})
+
+
+def _is_here(run: str, node: str, run_dir: Path) -> bool:
+    """Tell whether a run has anything on this node."""
+    return bool(run_dir.exists() or node_state.run_processes(run, node) or containers.run_containers(run, node))
 
 
 def _pack(run_dir: Path, archive: str) -> str:
@@ -130,7 +151,7 @@ def main() -> None:
     )
     parameters = module.params
     state, node = Path(parameters["state_dir"]), parameters["node"]
-    runs = [run for run in _runs(parameters) if (state / run / node).exists() or node_state.run_processes(run, node)]
+    runs = [run for run in _runs(parameters) if _is_here(run, node, state / run / node)]
     result: dict[str, Any] = {"changed": bool(runs), "runs": runs, "killed": [], "left": [], "archive": ""}
     if module.check_mode or not runs:
         module.exit_json(**result)
@@ -138,11 +159,13 @@ def main() -> None:
         run_dir = state / run / node
         shared = node_state.shared_memory(found["pid"] for found in node_state.run_processes(run, node))
         shared |= Supervisor(str(run_dir)).noted_shared_memory()
+        left = _stop_containers(run, node, run_dir, parameters["stop_timeout"] + _DOCKER_SECONDS)
         result["killed"] += _stop(run, node, run_dir, parameters["stop_timeout"])
-        result["left"] += node_state.wait_gone(run, _KILL_SECONDS, node)
+        left += node_state.wait_gone(run, _KILL_SECONDS, node)
+        result["left"] += left
         node_state.remove_shared_memory(shared)
         result["archive"] = _pack(run_dir, parameters["archive"]) or result["archive"]
-        if not node_state.run_processes(run, node):
+        if not left:
             shutil.rmtree(run_dir, ignore_errors=True)
             if run_dir.parent.is_dir() and not any(run_dir.parent.iterdir()):
                 run_dir.parent.rmdir()

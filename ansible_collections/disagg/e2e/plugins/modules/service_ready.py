@@ -7,10 +7,10 @@ DOCUMENTATION = r"""
 module: service_ready
 short_description: Wait until services of a run answer, or tell why one never will
 description:
-  - Asks every service side by side, ten times a second, and watches its process in the meantime.
+  - Asks every service side by side, ten times a second, and watches its process or container in the meantime.
   - Ends with an error as soon as a service's process has ended (with the last lines of its log), has accepted
     connections without answering for O(services[].hang) seconds, or is not ready in time.
-  - Changes nothing but its own note of when it first saw a service ready, beside supervisord's files.
+  - Changes nothing but its own note of when it first saw a service ready, in the run's directory.
 options:
   run_dir:
     description: The run's directory on this node.
@@ -34,6 +34,10 @@ options:
         description: The service's log, for the error.
         type: path
         required: true
+      container:
+        description: The container that it runs in; empty for a process under the run's supervisord.
+        type: str
+        default: ""
       timeout:
         description: Seconds until it has to be ready.
         type: float
@@ -58,6 +62,10 @@ ready_at:
   description: For each service when its process was first seen ready, in seconds since the epoch.
   returned: success
   type: dict
+processes:
+  description: For each service C(pid) and C(started_at) (seconds since the epoch) of its first process on this node.
+  returned: success
+  type: dict
 failure:
   description: What went wrong. C(kind) is died, hung or late; service, log, tail (last lines) and detail go with it.
   returned: failure
@@ -65,40 +73,20 @@ failure:
 """
 
 import http.client
-import json
 import os
 import queue
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from contextlib import suppress
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import node_state
-from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import ENDED, Supervisor, log_tail
+from ansible_collections.disagg.e2e.plugins.module_utils.watched import Watched, watched
 
 _POLL_SECONDS = 0.1
-
-
-def _ended(supervisor: Supervisor, name: str) -> str | None:
-    """Say how a service's process ended; None while it lives."""
-    try:
-        status = supervisor.status(name)
-    except (OSError, http.client.HTTPException):
-        return "its supervisord is gone"
-    if status is None:
-        return "it was removed"
-    if status["statename"] not in ENDED:
-        return None
-    # For a process that ran, supervisor puts its exit status there too, as "Bad exit code", and less of it.
-    if status["spawnerr"] and status["statename"] != "EXITED":
-        return str(status["spawnerr"])
-    lived = max(0, status["stop"] - status["start"])
-    how = "killed by a signal" if status["exitstatus"] < 0 else f"exit status {status['exitstatus']}"
-    return f"{how}, {lived} s after its start"
 
 
 def _ask(url: str, timeout: float) -> str:
@@ -139,43 +127,20 @@ def _asker(service: dict[str, Any], seen: dict[str, Any], over: threading.Event)
         over.wait(_POLL_SECONDS)
 
 
-def _first_ready(supervisor: Supervisor, name: str, now: float) -> float:
-    """Return when this very process was first seen ready, so that asking again tells the same."""
-    try:
-        status = supervisor.status(name)
-    except (OSError, http.client.HTTPException):
-        return now
-    record = supervisor.programs / f"{name}.ready"
-    if status is None:
-        return now
-    process = {"pid": status["pid"], "start": status["start"]}
-    try:
-        known = json.loads(record.read_text())
-        if known["process"] == process:
-            return float(known["ready_at"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not seen ready before
-    # Its shared memory is noted for run_clean: of a process that was killed nobody could tell it any more.
-    shared = sorted(node_state.shared_memory(node_state.tree(status["pid"])))
-    with suppress(OSError):
-        record.write_text(json.dumps({"process": process, "ready_at": now, "shared_memory": shared}))
-    return now
-
-
-def _watch(run_dir: str, service: dict[str, Any], results: queue.Queue[dict[str, Any]], over: threading.Event) -> None:
-    supervisor = Supervisor(run_dir, timeout=5.0)
+def _watch(
+    subject: Watched, service: dict[str, Any], results: queue.Queue[dict[str, Any]], over: threading.Event
+) -> None:
     seen: dict[str, Any] = {"last": "nothing yet"}
     threading.Thread(target=_asker, args=(service, seen, over), daemon=True).start()
     deadline = time.monotonic() + service["timeout"]
     while True:
-        end = _ended(supervisor, service["name"])
+        end = subject.ended()
         kind, detail = None, ""
         if end is not None:
             # Before "ready": whoever answers on that port now is not the service that was started.
             kind, detail = "died", end
         elif "ready_at" in seen:
-            ready_at = _first_ready(supervisor, service["name"], seen["ready_at"])
-            results.put({"name": service["name"], "ready_at": ready_at})
+            results.put({"name": service["name"], **subject.ready(seen["ready_at"])})
             return
         elif seen.get("hung"):
             kind = "hung"
@@ -184,7 +149,13 @@ def _watch(run_dir: str, service: dict[str, Any], results: queue.Queue[dict[str,
             kind = "late"
             detail = f"not ready after {service['timeout']:g} s; GET {service['url']} last gave: {seen['last']}"
         if kind is not None:
-            results.put({"name": service["name"], "kind": kind, "detail": detail, "log": service["log"]})
+            failure = {
+                "kind": kind,
+                "detail": detail,
+                "log": service["log"],
+                "tail": subject.last_words(urllib.parse.urlsplit(service["url"]).path),
+            }
+            results.put({"name": service["name"], "failure": failure})
             return
         if over.wait(_POLL_SECONDS):
             return
@@ -203,6 +174,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "url": {"type": "str", "required": True},
                     "log": {"type": "path", "required": True},
+                    "container": {"type": "str", "default": ""},
                     "timeout": {"type": "float", "default": 300},
                     "hang": {"type": "float", "default": 20},
                 },
@@ -213,29 +185,29 @@ def main() -> None:
     services = module.params["services"]
     results: queue.Queue[dict[str, Any]] = queue.Queue()
     over = threading.Event()
+    subjects = []
     for service in services:
-        arguments = (module.params["run_dir"], service, results, over)
-        threading.Thread(target=_watch, args=arguments, daemon=True).start()
+        subject = watched(module.params["run_dir"], service)
+        subjects.append(subject)
+        threading.Thread(target=_watch, args=(subject, service, results, over), daemon=True).start()
     ready: dict[str, float] = {}
+    processes: dict[str, dict[str, Any]] = {}
+    failed: dict[str, Any] = {}
     for _service in services:
         result = results.get()
-        if "kind" in result:
-            over.set()
-            name, log = result["name"], result["log"]
-            tail = log_tail(log)
-            node = os.uname().nodename
-            module.fail_json(
-                msg=f"service {name} {result['kind']}: {result['detail']}; log {log} on {node}:\n" + "\n".join(tail),
-                failure={
-                    "service": name,
-                    "kind": result["kind"],
-                    "detail": result["detail"],
-                    "log": log,
-                    "tail": tail,
-                },
-            )
+        if "failure" in result:
+            failed = result
+            break
         ready[result["name"]] = result["ready_at"]
-    module.exit_json(changed=False, ready_at=ready)
+        processes[result["name"]] = {"pid": result["pid"], "started_at": result["started_at"]}
+    over.set()
+    for subject in subjects:
+        subject.close()
+    if failed:
+        name, failure = failed["name"], failed["failure"]
+        told = f"service {name} {failure['kind']}: {failure['detail']}; log {failure['log']} on {os.uname().nodename}:"
+        module.fail_json(msg="\n".join([told, *failure["tail"]]), failure={"service": name, **failure})
+    module.exit_json(changed=False, ready_at=ready, processes=processes)
 
 
 if __name__ == "__main__":
