@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+SCENARIOS ?= $(sort $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -37,13 +38,25 @@ unit: .venv/ready
 sabotage: .venv/ready
 	$(BIN)/pytest -m "nightly and sglang" tests/sabotage $(ARGS)
 
-## make lint      ruff, mypy, yamllint, ansible-lint
+## make molecule  the roles, one scenario after the other, on hosts made of containers (needs Docker and root)
+.PHONY: molecule
+molecule: .venv/ready
+	$(BIN)/python -m pyharness lab up
+	for scenario in $(SCENARIOS); do $(BIN)/molecule --base-config .config/molecule/config.yml test -s $$scenario $(ARGS); done
+
+## make lab-test  the lab, runs on it, and faults in the middle of them (needs Docker and root)
+.PHONY: lab-test
+lab-test: .venv/ready
+	$(BIN)/pytest tests/lab $(ARGS)
+
+## make lint      ruff, mypy, yamllint, shellcheck, ansible-lint
 .PHONY: lint
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
+	$(BIN)/shellcheck --external-sources tone_tests/scripts/*.sh .ci/run .ci/docker-engine
 	$(BIN)/ansible-lint
 
 ## make clean     remove .venv and results (not the caches)
@@ -51,7 +64,7 @@ lint: .venv/ready
 clean:
 	rm -rf .venv run .coverage .coverage.* htmlcov
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock pyproject.toml pyharness/collections.py
 	@test -n "$(PYTHON)" || { echo "error: no python3.11 on PATH; install it (Debian: apt-get install python3.11 python3.11-venv)" >&2; exit 2; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11, which the engines' packages are pinned for; set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || { echo "error: $(PYTHON) cannot make virtual environments; install python3.11-venv" >&2; exit 2; }
@@ -59,4 +72,5 @@ clean:
 	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pyharness.collections
 	touch $@

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-import yaml
-
+from pyharness import arguments as common
 from pyharness import case as cases
 from pyharness import paths
 from pyharness.errors import UsageError
@@ -21,24 +21,33 @@ if TYPE_CHECKING:
 
     from pyharness.results import Report
 
+# Verbs with arguments of their own: each is a module with main(arguments). Loaded only where it is needed.
+_VERBS = {
+    "plan": "pyharness.plan",
+    "doctor": "pyharness.doctor",
+    "lab": "pyharness.lab.cli",
+    "artifact": "pyharness.artifacts",
+    "tone": "pyharness.tone",
+    "gate": "pyharness.gate",
+}
+
 _EPILOG = """\
-verbs:
+verbs (each says more with --help):
   list                 the test cases, with what each needs
-  teardown [--run ID]  end what a run left on the nodes (default: what was brought up by hand)
+  plan TEST_CASE       what a run would start on which node, without touching any
+  doctor               what the hosts of an inventory lack, and how to get it
+  lab up|down|status   two hosts over ssh, as containers of this machine
+  artifact             the GitHub Actions artifact of a commit
+  gate, tone           what the GitHub workflow that gates a pull request is made of (docs/ci.md)
+  teardown [--run ID]  end what runs left on the nodes (default: what was brought up by hand, and every run that
+                       could not be torn down)
 
 exit codes: 0 pass, 1 fail (the product is wrong), 2 error or usage (the test could not judge)
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see: python -m pyharness --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = common.Parser(
         prog="python -m pyharness",
         description="Deploy a test case on its nodes, verify it, ask it, and say what that proves.",
         epilog=_EPILOG,
@@ -46,26 +55,17 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("what", nargs="+", metavar="TEST_CASE", help="one or more test cases, or a verb")
+    common.add_inventory(parser)
     parser.add_argument(
-        "-i", "--inventory", type=Path, default=paths.DEFAULT_INVENTORY, help="default: inventories/local"
+        "--wheel", metavar="FILE|URL|VERSION|artifact:ID", help="the Mooncake wheel to test; default: the inventory's"
     )
-    parser.add_argument("--wheel", metavar="FILE|VERSION", help="the Mooncake wheel to test; default: the inventory's")
-    parser.add_argument(
-        "--model", action="append", default=[], metavar="M", help="only this declared model; repeatable"
-    )
+    common.add_choice_of_models(parser)
     parser.add_argument("--results", type=Path, default=Path("run"), metavar="DIR", help="default: run/")
     parser.add_argument("--keep", action="store_true", help="leave the last deployment up")
-    parser.add_argument(
-        "-e",
-        "--extra-vars",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a variable of the playbooks (YAML)",
-    )
+    common.add_extra_vars(parser)
     parser.add_argument("--json", action="store_true", help="print the report instead of the verdict line")
     parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
-    parser.add_argument("--run", default="manual", metavar="ID", help="teardown: the run; 'all' for every run found")
+    parser.add_argument("--run", metavar="ID", help="teardown: only this run; 'all' for every run found")
     return parser
 
 
@@ -78,9 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit code.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parser().parse_args(arguments)
         paths.use_project_ansible()
+        if given and given[0] in _VERBS:
+            return int(importlib.import_module(_VERBS[given[0]]).main(given[1:]))
+        options = _parser().parse_args(given)
         verb = options.what[0]
         if verb == "list" and len(options.what) == 1:
             return _list()
@@ -102,29 +105,36 @@ def _list() -> int:
 
 
 def _teardown(options: argparse.Namespace) -> int:
-    """End what a run left on the nodes of an inventory."""
-    from pyharness import diagnosis  # noqa: PLC0415 (Ansible is loaded only where it is needed)
+    """End what runs left on the nodes of an inventory."""
+    from pyharness import unfinished  # noqa: PLC0415 (Ansible is loaded only where it is needed)
+
+    common.check_inventory(options.inventory)
+    if options.run is not None:
+        return 0 if _take_down(options, options.run) else 2
+    left = [entry for entry in unfinished.remembered(options.inventory) if not entry.is_live and not entry.kept]
+    # All of them, whatever becomes of one: what could be reached is clean afterwards.
+    done = [_take_down(options, run) for run in ("manual", *(entry.run for entry in left))]
+    return 0 if all(done) else 2
+
+
+def _take_down(options: argparse.Namespace, run: str) -> bool:
+    from pyharness import diagnosis, unfinished  # noqa: PLC0415
     from pyharness.playbook import PlaybookRunner  # noqa: PLC0415
 
-    _inventory(options.inventory)
     with tempfile.TemporaryDirectory(prefix="disagg-e2e-") as logs:
         runner = PlaybookRunner(options.inventory, Path(logs), lambda: False)
         try:
-            variables = {"disagg_run": options.run, "disagg_logs_to": str((options.results / options.run).resolve())}
-            variables |= _extra_vars(options.extra_vars)
+            variables = {"disagg_run": run, "disagg_logs_to": str((options.results / run).resolve())}
+            variables |= common.extra_vars(options.extra_vars)
             outcome = runner.run("teardown.yml", variables, label="teardown", timeout=300, patient=True)
         finally:
             runner.close()
     for failure in diagnosis.explain(outcome, "teardown", None):
         sys.stderr.write(f"error: {failure.evidence}; {failure.hint}\n")
     if outcome.ok:
-        sys.stdout.write(f"nothing of run {options.run} is left\n")
-    return 0 if outcome.ok else 2
-
-
-def _inventory(path: Path) -> None:
-    if not path.exists():
-        raise UsageError(f"-i {path}: there is no such inventory; there is, for one, inventories/local")
+        unfinished.forget(run)
+        sys.stdout.write(f"nothing of run {run} is left\n")
+    return outcome.ok
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -151,26 +161,13 @@ def _run(options: argparse.Namespace) -> int:
                 wheel=options.wheel,
                 models=tuple(options.model),
                 keep=options.keep,
-                extra_vars=_extra_vars(options.extra_vars),
+                extra_vars=common.extra_vars(options.extra_vars),
                 tell=tell,
             )
         )
         _print(report, options)
         worst = max(worst, EXIT_CODES[report.verdict])
     return worst
-
-
-def _extra_vars(pairs: list[str]) -> dict[str, Any]:
-    result = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key.isidentifier():
-            raise UsageError(f"-e {pair}: has to be KEY=VALUE, with the value in YAML")
-        try:
-            result[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"-e {key}: the value is no YAML: {error}") from error
-    return result
 
 
 def _print(report: Report, options: argparse.Namespace) -> None:

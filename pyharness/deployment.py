@@ -16,7 +16,7 @@ class _Part(BaseModel):
 
 
 class Service(_Part):
-    """One process that was started on a node."""
+    """One process or container that was started on a node. `pid` is its first process, as the node sees it."""
 
     name: str
     kind: str
@@ -34,6 +34,7 @@ class Service(_Part):
     environment: dict[str, str]
     log: str
     run_dir: str
+    container: dict[str, Any] | None = None
 
 
 class Model(_Part):
@@ -44,6 +45,7 @@ class Model(_Part):
     revision: str | None
     config: dict[str, Any] | None
     stand_in: dict[str, Any] | None
+    cached: bool | None = None
 
 
 class Engine(_Part):
@@ -64,6 +66,14 @@ class Wheel(_Part):
     source: str
     package: str
     directory: str
+    origin: str = ""
+
+
+class Image(_Part):
+    """The image of its containers: as it was asked for, and as the registry's digest."""
+
+    ref: str
+    digest: str | None
 
 
 class Transport(_Part):
@@ -88,6 +98,7 @@ class Deployment(_Part):
     test_case: str
     engine: Engine
     runtime: str
+    image: Image | None = None
     model: Model
     entry: str
     transport: Transport

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pyharness import unreachable
 from pyharness.playbook import error_line
 from pyharness.results import Failure
 
@@ -18,13 +19,19 @@ _NOT_THE_PRODUCT: tuple[tuple[str, FailureClass, str], ...] = (
     (r"No space left on device", "infrastructure", "free space on the node"),
     (r"Cannot allocate memory|MemoryError|out of memory", "infrastructure", "free memory on the node"),
 )
+# What Ansible calls a failed task although none could begin.
+_CANNOT_START = re.compile(r"\bsudo\b|module interpreter '|Failed to create temporary directory")
 _UNSUPPORTED = "unsupported: "
 _BY_ROLE: dict[str, tuple[FailureClass, str]] = {
     "": ("configuration", "see the inventory's variables in inventories/README.md"),  # a playbook's own tasks
     "service": ("infrastructure", "see what the node lacks to start a service"),
     "node": ("infrastructure", "the node cannot take the run as it is"),
+    "docker_engine": ("infrastructure", "see the README of role docker_engine"),
+    "image": ("infrastructure", "see disagg_image and the registry's variables in inventories/README.md"),
+    "erdma": ("infrastructure", "see what the node has: python -m pyharness doctor"),
+    "gpu": ("infrastructure", "see who uses the GPUs on the node: nvidia-smi"),
     "engine_env": ("infrastructure", "see whether the node reaches its package index and has room"),
-    "wheel": ("configuration", "give --wheel a file ending in .whl, or a version that the package index has"),
+    "wheel": ("configuration", "see docs/ci.md, Where --wheel can be"),
     "model": ("configuration", "see disagg_models of the inventory"),
 }
 
@@ -57,12 +64,15 @@ def explain(outcome: Outcome, phase: str, model: str | None) -> list[Failure]:
 
 
 def _task(failure: TaskFailure, phase: str, model: str | None) -> Failure:
-    if failure.unreachable:
+    if failure.unreachable or _CANNOT_START.search(failure.message):
+        cause, remedy = unreachable.explain(failure.message)
+        told = "cannot be reached" if failure.unreachable else "cannot be worked on"
+        evidence = f"{failure.node} {told}: {cause}"
         return Failure(
             class_="infrastructure",
             check=phase,
-            evidence=f"{failure.node} cannot be reached: {' '.join(failure.message.split())}",
-            hint=f"see whether {failure.node} is up and answers: ansible -m ansible.builtin.ping {failure.node}",
+            evidence=evidence,
+            hint=remedy.replace("NODE", failure.node),
             model=model,
         )
     if failure.details:

@@ -6,14 +6,14 @@ import importlib
 import secrets
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyharness import case as cases
 from pyharness import deployment as deployments
-from pyharness import diagnosis, engines, exercise, paths, reference, results, versions
+from pyharness import diagnosis, engines, exercise, paths, reference, results, unfinished, versions, wheel_source
 from pyharness.errors import UsageError
 from pyharness.interrupt import Interrupt, Interrupted
 from pyharness.playbook import PlaybookRunner
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 PROVISION_SECONDS = 45 * 60
 DEPLOY_SECONDS = 20 * 60
 TEARDOWN_SECONDS = 5 * 60
+# How long a node may not answer before no answer to a request is waited for any more.
+SILENT_SECONDS = 10
 
 
 class _GiveUp(Exception):  # noqa: N818
@@ -58,6 +60,7 @@ def run_case(options: Options) -> results.Report:
         UsageError: what is asked for cannot be done. Where the test case is known, an error result is written first,
             so that no earlier Pass stays in place.
     """
+    paths.use_project_ansible()
     case = cases.load(options.test_case)
     folder = ResultsDir(options.results, options.test_case)
     run = _Run(options, case, folder)
@@ -107,8 +110,11 @@ class _Run:
 
     def _deploy_and_verify(self) -> None:
         self._provision()
+        # Of all models first: one engine alone takes the ports that a deployment holds.
+        method = self._reference_method()
+        known = {model.name: self._reference_answer(method, model.name) for model in self.report.models}
         for model in self.report.models:
-            self._one_model(model)
+            self._one_model(model, method, known[model.name])
 
     def _guarded(self, part: Callable[[], None]) -> UsageError | None:
         """Run a part of the run. Whatever ends it early is a failure: what is left unsaid would read as a pass."""
@@ -144,7 +150,8 @@ class _Run:
                 "test_case_name": self.case.test_case,
                 "DISAGG_RUN_ID": self.run_id,
                 "DISAGG_INVENTORY": str(self.options.inventory),
-                "DISAGG_WHEEL": wheel.version if wheel else self.options.wheel or "",
+                # A URL may hold a secret in its query.
+                "DISAGG_WHEEL": wheel.version if wheel else wheel_source.told(self.options.wheel or ""),
             }
         )
         self.folder.write_deployments([entry.model_dump(mode="json") for entry in self.deployed])
@@ -170,8 +177,7 @@ class _Run:
             "models": self.models,
         }
         if self.options.wheel is not None:
-            is_file = self.options.wheel.endswith(".whl")
-            variables["disagg_wheel"] = str(Path(self.options.wheel).resolve()) if is_file else self.options.wheel
+            variables["disagg_wheel"] = wheel_source.parse(self.options.wheel).variable
         return {**variables, **self.options.extra_vars}
 
     def _play(self, phase: str, outcome: Outcome, model: str | None = None) -> None:
@@ -194,6 +200,8 @@ class _Run:
         # Ansible reads the inventory for the playbook, and testinfra has it read for the checks: side by side.
         reading = threading.Thread(target=load)
         reading.start()
+        self._tell_of_earlier_runs()
+        self._remember()
         try:
             with self._phase("provision"):
                 self._touched_nodes = True
@@ -211,10 +219,29 @@ class _Run:
         finally:
             reading.join()
 
-    def _one_model(self, result: results.ModelResult) -> None:
+    def _tell_of_earlier_runs(self) -> None:
+        for entry in unfinished.remembered(self.options.inventory):
+            if not entry.is_live and not entry.kept:
+                told = f"run {entry.run} of {entry.since} was not torn down: {entry.reason or 'its harness was killed'}"
+                self.options.tell(f"{told}; end it with: python -m pyharness teardown -i {self.options.inventory}")
+
+    def _remember(self, reason: str = "") -> None:
+        """Keep on this machine that the run's nodes are not clean."""
+        kept = self.options.keep and not self.interrupt.is_set()
+        known = unfinished.Unfinished(
+            run=self.run_id,
+            inventory=str(self.options.inventory.resolve()),
+            nodes=list(self.case.nodes),
+            since=self.report.started_at,
+            harness=[] if reason else unfinished.own_identity(),  # with a reason it is over
+            kept=kept,
+            reason=reason,
+        )
+        with suppress(OSError):  # a full disk here is no reason to leave the nodes as they are
+            unfinished.remember(known)
+
+    def _one_model(self, result: results.ModelResult, method: str, known: dict[str, Any] | None) -> None:
         recorder = Recorder(result.name, self.report.failures, result.checks, self._tell_check)
-        method = self._reference_method()
-        known = self._reference_answer(method, result.name)
         with self._phase("deploy", result.name):
             deployment = self._deploy(f"{self.case.test_case}.yml", result.name)
             if method != "transformers":
@@ -296,7 +323,10 @@ class _Run:
             if self.interrupt.is_set():
                 return f"given up: {self.interrupt.signal_name}"
             ended = subject.nodes.ended(subject.deployment.services)
-            return f"service {ended[0].name} on {ended[0].node} has ended" if ended else None
+            if ended:
+                return f"service {ended[0].name} on {ended[0].node} has ended"
+            silent = subject.nodes.silent(SILENT_SECONDS)
+            return f"{silent} has not answered for {SILENT_SECONDS} s" if silent else None
 
         def send(url: str, body: dict[str, Any], timeout: float) -> Exchange:
             exchange = exercise.post(url, body, timeout, watch=watch)
@@ -324,8 +354,14 @@ class _Run:
             names = self.nodes.names(self.case.nodes)
         except UsageError:
             names = []  # the inventory is no good: that is the failure, and nothing was started
-        if names:
-            recorder.run("nodes_clean", lambda: clean.nodes_clean(self.nodes, names, self.run_id, services))
+        proven = bool(names) and recorder.run(
+            "nodes_clean", lambda: clean.nodes_clean(self.nodes, names, self.run_id, services)
+        )
+        deployed = any(phase.name in ("reference", "deploy") for phase in self.report.phases)
+        if (proven and outcome.ok) or not names or not deployed:
+            unfinished.forget(self.run_id)
+        else:
+            self._remember(self.report.failures[-1].evidence.splitlines()[0])
         phase.status = "ok" if outcome.ok else "failed"
         phase.seconds = round(time.monotonic() - started, 3)
 
@@ -334,7 +370,14 @@ class _Run:
         report.engine = deployment.engine.model_dump()
         report.simulated, report.runtime = deployment.simulated, deployment.runtime
         report.transport.requested = deployment.transport.requested
-        report.artifacts["wheel"] = {"file": Path(wheel.file).name, "sha256": wheel.sha256, "source": wheel.source}
+        report.artifacts["wheel"] = {
+            "file": Path(wheel.file).name,
+            "sha256": wheel.sha256,
+            "source": wheel.source,
+            "origin": wheel.origin or None,
+        }
+        if deployment.image is not None:
+            report.artifacts["image"] = deployment.image.model_dump()
         result.served = deployment.model.model_dump(include={"path", "revision", "stand_in"})
         report.timing.engine_start += deployment.ready_at - deployment.started_at
         if not report.versions:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyharness import engines, paths
-from pyharness.errors import UsageError
+from pyharness import arguments, engines, paths, wheel_source
 from pyharness.verification.wheel import read_wheel
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ class Options:
         test_case: its name.
         inventory: path of the inventory.
         results: folder that takes one folder per test case.
-        wheel: a wheel's path or a version; None takes the inventory's.
+        wheel: a path, URL, version or artifact (see wheel_source.py); None takes the inventory's.
         models: only these of the declared models; empty takes all.
         keep: leave the last deployment up.
         extra_vars: further variables for the playbooks.
@@ -49,20 +48,8 @@ class Options:
         Raises:
             UsageError: something cannot be done.
         """
-        if not self.inventory.exists():
-            known = ", ".join(
-                sorted(f"inventories/{path.name}" for path in paths.INVENTORIES.iterdir() if path.is_dir())
-            )
-            raise UsageError(f"-i {self.inventory}: there is no such inventory; there are {known}")
-        for name in self.models:
-            if name not in case.models:
-                raise UsageError(
-                    f"--model {name}: {case.test_case} declares {', '.join(case.models)}; name one of them"
-                )
-        if self.wheel is not None and self.wheel.endswith(".whl"):
+        arguments.check_inventory(self.inventory)
+        arguments.models(case, self.models)
+        if self.wheel is not None and wheel_source.parse(self.wheel).source == "file":
             read_wheel(Path(self.wheel))
-        elif self.wheel is not None and ("/" in self.wheel or not self.wheel[:1].isdigit()):
-            raise UsageError(
-                f"--wheel {self.wheel}: this is neither a file ending in .whl nor a version such as 0.3.13"
-            )
         engines.engine(case.engine)

@@ -30,3 +30,11 @@ def use_project_ansible() -> None:
 def slug(model: str) -> str:
     """Return the folder name of a model: ``org/model`` becomes ``org__model``."""
     return model.replace("/", "__")
+
+
+def cache() -> Path:
+    """Return what is kept on this machine from run to run; inventories name the same folder for their nodes."""
+    if chosen := os.environ.get("DISAGG_E2E_CACHE"):
+        return Path(chosen).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).absolute() / "disagg-e2e"

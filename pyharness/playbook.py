@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _AFTER_FAILURE_SECONDS = 1.0
 # How often ansible-runner asks whether to go on while a playbook says nothing. Its default is five seconds.
 _CANCEL_POLL_SECONDS = 0.2
+# What Ansible puts before the words that count.
+_NO_NEWS = "Task failed: "
 # As node_state.py of the collection has it.
 _RUN_VARIABLE = "DISAGG_E2E_RUN"
 
@@ -57,6 +59,34 @@ class Outcome:
     def ok(self) -> bool:
         """Whether every task on every node went well."""
         return self.status == "successful" and not self.failures
+
+
+class _Failures:
+    """The failures of a playbook so far. One that a `rescue` mends is none: its node goes on with other tasks."""
+
+    def __init__(self) -> None:
+        self._standing: list[tuple[float, TaskFailure]] = []
+        self._passed: list[TaskFailure] = []
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Learn from an event of ansible-runner."""
+        failure = _failure_of(event)
+        if failure is not None:
+            self._standing.append((time.monotonic(), failure))
+        elif event.get("event") == "runner_on_start":
+            node = event.get("event_data", {}).get("host")
+            self._passed += [known for _at, known in self._standing if known.node == node]
+            self._standing = [entry for entry in self._standing if entry[1].node != node]
+
+    def standing_for(self) -> float:
+        """Return for how many seconds the oldest failure has stood; 0 if none stands."""
+        return time.monotonic() - self._standing[0][0] if self._standing else 0.0
+
+    def told(self, *, succeeded: bool) -> list[TaskFailure]:
+        """Return what to tell at the end. Tasks of an `always` follow a failure without mending it."""
+        if succeeded:
+            return []
+        return [failure for _at, failure in self._standing] or self._passed
 
 
 class PlaybookRunner:
@@ -100,19 +130,15 @@ class PlaybookRunner:
             patient: let the other nodes go on when one failed. Otherwise the playbook is ended: a prefill server
                 need not become ready when the decode server is dead.
         """
-        failures: list[TaskFailure] = []
-        failed_at: list[float] = []
+        failures = _Failures()
 
         def on_event(event: dict[str, Any]) -> bool:
-            failure = _failure_of(event)
-            if failure is not None:
-                failures.append(failure)
-                failed_at.append(time.monotonic())
+            failures.take(event)
             return True
 
         def cancel() -> bool:
-            given_up = not patient and failed_at and time.monotonic() - failed_at[0] > _AFTER_FAILURE_SECONDS
-            return bool(given_up) or (not patient and self._cancelled())
+            given_up = not patient and failures.standing_for() > _AFTER_FAILURE_SECONDS
+            return given_up or (not patient and self._cancelled())
 
         private = Path(tempfile.mkdtemp(prefix="disagg-e2e-runner-"))
         started = time.monotonic()
@@ -137,8 +163,9 @@ class PlaybookRunner:
         finally:
             shutil.rmtree(private, ignore_errors=True)
         (self._log_dir / f"{label}.log").write_text(output, encoding="utf-8")
-        status = "failed" if result.status == "canceled" and failures else str(result.status)
-        return Outcome(status, failures, output, time.monotonic() - started)
+        told = failures.told(succeeded=result.status == "successful")
+        status = "failed" if result.status == "canceled" and told else str(result.status)
+        return Outcome(status, told, output, time.monotonic() - started)
 
     def _environment(self, variables: dict[str, Any], *, cleaning: bool) -> dict[str, str]:
         # Marked like all that belongs to a run: if the harness is killed, teardown ends the playbook too. But not the
@@ -149,6 +176,8 @@ class PlaybookRunner:
             "ANSIBLE_CONFIG": str(paths.PROJECT / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(paths.PROJECT),
             "ANSIBLE_NOCOLOR": "1",
+            # ansible-runner turns it off where nothing is said: then any machine that answers is taken for the host.
+            "ANSIBLE_HOST_KEY_CHECKING": "True",
         }
 
 
@@ -167,7 +196,7 @@ def _failure_of(event: dict[str, Any]) -> TaskFailure | None:
         node=str(data.get("host", "?")),
         task=str(data.get("task", "?")),
         role=str(data.get("role", "")).removeprefix("disagg.e2e."),
-        message=message.strip(),
+        message=message.strip().removeprefix(_NO_NEWS),
         unreachable=kind == "runner_on_unreachable",
         details=result.get("failure") or {},
     )

@@ -76,7 +76,8 @@ class Recorder:
             self._fail(check_id, message, failed.class_, failed.hint, spoils=failed.spoils_judgement)
         except NodeError as error:
             evidence, passed, message = {}, False, str(error)
-            self._fail(check_id, message, "infrastructure", "see whether the node is up and reachable")
+            # What cannot be seen cannot be judged, whatever else has failed for the same reason.
+            self._fail(check_id, message, "infrastructure", "see whether the node is up and reachable", spoils=True)
         except Exception as error:  # noqa: BLE001 (a defect of a check must not pass for a defect of the product)
             evidence, passed, message = {}, False, f"the check itself broke: {type(error).__name__}: {error}"
             self._fail(check_id, message, "test", "this is a defect of the harness; report it with report.json")

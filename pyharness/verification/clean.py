@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def nodes_clean(nodes: Nodes, names: list[str], run_id: str, services: list[Service]) -> Evidence:
-    """Check for processes (supervisord too) and listening sockets of a run that has been torn down.
+    """Check for processes (supervisord too), containers and listening sockets of a run that has been torn down.
 
     Before the run its ports were free and during the run they were its own, so whoever still listens there is taken
     for a part of it that has lost its mark, unless it has the mark of another run.
@@ -26,7 +26,7 @@ def nodes_clean(nodes: Nodes, names: list[str], run_id: str, services: list[Serv
     found = nodes.probe([_gone(service) for service in services], nodes=names, run=run_id)
     left: dict[str, list[dict[str, Any]]] = {}
     for node, answer in found.items():
-        processes = list(answer["run_processes"])
+        processes = list(answer["run_processes"]) + [_container(entry) for entry in answer["run_containers"]]
         for seen in answer["services"].values():
             owners = [listener["process"] or _unknown(listener) for listener in seen["listeners"]]
             processes += [owner for owner in owners if owner["run"] in (run_id, None) and owner not in processes]
@@ -50,6 +50,12 @@ def _unknown(listener: dict[str, Any]) -> dict[str, Any]:
     """Describe the owner of a socket whose process the node's user may not see."""
     held = f"holds {listener['address']}:{listener['port']}, seen by no process of this user"
     return {"pid": None, "run": None, "service": None, "command": held}
+
+
+def _container(entry: dict[str, Any]) -> dict[str, Any]:
+    """Describe a container that is left as if it were a process: one that is not running has none."""
+    told = f"container {entry['name']} ({entry['state']})"
+    return {"pid": None, "run": entry["run"], "service": entry["service"], "command": told}
 
 
 def _gone(service: Service) -> Service:

@@ -1,6 +1,6 @@
 """Take evidence on nodes, through testinfra.
 
-What is asked is answered by two files of the collection (node_state.py and traffic.py), sent to the node's own
+What is asked is answered by files of the collection (node_state.py, traffic.py, containers.py), sent to the node's own
 Python on standard input: nothing is installed there, and Ansible's modules and the harness cannot disagree.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,11 +32,12 @@ MOONCAKE_LIBRARIES = r"/mooncake[^/]*/[^/]+\.so"
 
 _SCRIPT = """
 import json
-state, traffic = {{"__name__": "node_state"}}, {{"__name__": "traffic"}}
+state, traffic, containers = {{"__name__": "node_state"}}, {{"__name__": "traffic"}}, {{"__name__": "containers"}}
 exec(compile({state!r}, "node_state.py", "exec"), state)
 exec(compile({traffic!r}, "traffic.py", "exec"), traffic)
+exec(compile({containers!r}, "containers.py", "exec"), containers)
 asked = json.loads({asked!r})
-answer = {{"services": {{}}}}
+answer = {{"services": {{}}, "up_since": (state["process"](1) or {{}}).get("started_at")}}
 for name, service in asked["services"].items():
     pids = state["tree"](service["pid"]) if service["pid"] else []
     answer["services"][name] = {{
@@ -48,9 +50,12 @@ for name, service in asked["services"].items():
 if asked["traffic"]:
     answer["rdma"] = traffic["rdma_ports"]()
 if asked["files"]:
-    answer["files"] = {{path: state["sha256_of"](path) for path in asked["files"]}}
+    answer["files"] = {{path: state["sha256_of"](state["seen_by"](pid, path)) for path, pid in asked["files"].items()}}
 if asked["run"]:
     answer["run_processes"] = state["run_processes"](asked["run"])
+    answer["run_containers"] = containers["run_containers"](asked["run"])
+if asked["reach"]:
+    answer["reached"] = [state["reaches"](address, port) for address, port in asked["reach"]]
 print(json.dumps(answer))
 """
 
@@ -81,6 +86,8 @@ class Nodes:
         self._inventory = str(inventory)
         # By a service's process id: its processes as the first two probes saw them. What is in both is there to stay.
         self._trees: dict[int, list[set[int]]] = {}
+        # By node: since when it does not answer, on the monotonic clock.
+        self._silent: dict[str, float] = {}
 
     @cached_property
     def _runner(self) -> AnsibleRunner:
@@ -130,8 +137,9 @@ class Nodes:
         nodes: Iterable[str] = (),
         libraries: str = "",
         traffic: bool = False,
-        files: Mapping[str, list[str]] | None = None,
+        files: Mapping[str, Mapping[str, int]] | None = None,
         run: str = "",
+        reach: Mapping[str, list[tuple[str, int]]] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Ask all nodes at once.
 
@@ -140,17 +148,20 @@ class Nodes:
             nodes: further nodes to ask.
             libraries: report the loaded files whose path matches this expression.
             traffic: report TCP connections of the services, and RDMA ports.
-            files: by node, paths whose SHA-256 digest is wanted (None where a file cannot be read).
-            run: report all processes of this run.
+            files: by node, paths whose SHA-256 digest is wanted (None where a file cannot be read), each with the
+                process that sees them there.
+            run: report all processes and containers of this run.
+            reach: by node, addresses and ports to knock at from there.
 
         Returns:
             by node: services (by name: process, pids, listeners, libraries, connections), rdma, files,
-            run_processes.
+            run_processes, run_containers, up_since (when its first process started, in seconds since the epoch),
+            reached (as asked in reach: whether the other machine answered).
 
         Raises:
             NodeError: a node could not be asked; the text says which and why.
         """
-        asked: dict[str, dict[str, Any]] = {name: {} for name in (*nodes, *(files or {}))}
+        asked: dict[str, dict[str, Any]] = {name: {} for name in (*nodes, *(files or {}), *(reach or {}))}
         wanted = list(services)
         for service in wanted:
             entry = {"pid": service.pid, "address": service.address, "port": service.port}
@@ -158,7 +169,8 @@ class Nodes:
 
         def ask(node: str) -> dict[str, Any]:
             question = {"services": asked[node], "libraries": libraries, "traffic": traffic, "run": run}
-            question["files"] = (files or {}).get(node, [])
+            question["files"] = dict((files or {}).get(node, {}))
+            question["reach"] = (reach or {}).get(node, [])
             return self._ask(node, question)
 
         with ThreadPoolExecutor(max(1, len(asked))) as pool:
@@ -173,6 +185,7 @@ class Nodes:
         script = _SCRIPT.format(
             state=(_UTILS / "node_state.py").read_text(encoding="utf-8"),
             traffic=(_UTILS / "traffic.py").read_text(encoding="utf-8"),
+            containers=(_UTILS / "containers.py").read_text(encoding="utf-8"),
             asked=json.dumps(question),
         )
         try:
@@ -201,15 +214,25 @@ class Nodes:
             try:
                 done = self.host(service.node).run(script)
             except (OSError, RuntimeError):
+                self._silent.setdefault(service.node, time.monotonic())
                 continue  # a node that cannot be reached is the next probe's to report
+            self._silent.pop(service.node, None)
             if done.rc == _ONE_ENDED:
                 result.append(service)
         return result
 
+    def silent(self, seconds: float) -> str | None:
+        """Return a node that has not answered `ended` for that long; None if there is none."""
+        now = time.monotonic()
+        return next((node for node, since in self._silent.items() if now - since >= seconds), None)
+
     def log_tail(self, service: Service, lines: int = 20) -> list[str]:
         """Return the last lines of a service's log; says so in their place when there is none."""
         try:
-            done = self.host(service.node).run(f"tail -n {lines} %s", service.log)
+            if service.container:
+                done = self.host(service.node).run(f"docker logs --tail {lines} %s 2>&1", service.container["name"])
+            else:
+                done = self.host(service.node).run(f"tail -n {lines} %s", service.log)
         except (OSError, RuntimeError) as error:
             return [f"(log cannot be read: {_reason(error)})"]
         return [line[:400] for line in done.stdout.splitlines()] or [f"(nothing in {service.log})"]

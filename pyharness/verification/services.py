@@ -18,7 +18,21 @@ _ANSWER_SECONDS = 10.0
 
 
 def died(subject: Subject, service: Service) -> CheckFailed:
-    """Return the failure that a service has ended, with its last words."""
+    """Return the failure that a service has ended: with its node, or by itself, with its last words.
+
+    Raises:
+        NodeError: its node cannot be asked.
+    """
+    up_since = subject.nodes.probe([], nodes=[service.node]).get(service.node, {}).get("up_since")
+    if up_since is not None and up_since > service.started_at + _START_TOLERANCE_SECONDS:
+        lived = up_since - service.started_at
+        return CheckFailed(
+            f"{service.node} was restarted {lived:.0f} s after {service.name} had been started there",
+            {"service": service.name, "node": service.node, "up_since": up_since},
+            hint="see why it went down (journalctl --boot -1, last -x), and run again",
+            class_="infrastructure",
+            spoils_judgement=True,
+        )
     tail = subject.nodes.log_tail(service)
     return CheckFailed(
         f"service {service.name} on {service.node} (pid {service.pid}) has ended since it was ready, as a whole or "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyharness import exercise
-from pyharness.verification import answer, services, transfer, wheel
+from pyharness.verification import answer, blame, services, transfer, wheel
 from pyharness.verification.base import CheckFailed, Evidence
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def exercise_model(
     def one_token() -> Evidence:
         nonlocal done
         done = send(url, engine.one_token(case.request.body), case.request.timeout_seconds)
-        _blame_the_dead(subject, done)
+        blame.failed_request(subject, done)
         return {"url": url, "seconds": round(done.seconds, 3), "text": answer.read_answer(done, engine).text}
 
     if not recorder.run("router_ready", one_token) and done.status is None:
@@ -76,7 +76,7 @@ def exercise_model(
     def whole_answer() -> Evidence:
         nonlocal done
         done = send(url, case.request.body, case.request.timeout_seconds)
-        _blame_the_dead(subject, done)
+        blame.failed_request(subject, done)
         return answer.answer_correct(done, engine, reference.answer, reference.method)
 
     recorder.run("answer_correct", whole_answer)
@@ -92,17 +92,6 @@ def exercise_model(
     _note(transport, used, evidence, recorder.model)
     requested = subject.deployment.transport.requested
     recorder.run("transport_used", lambda: transfer.transport_as_asked(used, evidence, requested))
-
-
-def _blame_the_dead(subject: Subject, done: Exchange) -> None:
-    """If a request failed because a service has ended, say that rather than what the router makes of it."""
-    if done.status == 200 and not done.problem:
-        return
-    ended = subject.nodes.ended(subject.deployment.services)
-    if ended:
-        failure = services.died(subject, ended[0])
-        failure.evidence["exchange"] = done.transcript()
-        raise failure
 
 
 def _note(transport: TransportUse, used: str | None, evidence: list[dict[str, Any]], model: str | None) -> None:

@@ -12,6 +12,7 @@ from email.parser import Parser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyharness import wheel_source
 from pyharness.errors import UsageError
 from pyharness.verification.base import CheckFailed, Evidence
 from pyharness.verification.node_probe import MOONCAKE_LIBRARIES
@@ -85,7 +86,7 @@ def wheel_in_use(subject: Subject) -> Evidence:
             spoils_judgement=True,
         )
     found = subject.nodes.probe(services, libraries=MOONCAKE_LIBRARIES)
-    sources: dict[str, list[str]] = {}
+    sources: dict[str, dict[str, int]] = {}
     for service in services:
         loaded = found[service.node]["services"][service.name]["libraries"]
         if not loaded:
@@ -108,10 +109,9 @@ def wheel_in_use(subject: Subject) -> Evidence:
                 spoils_judgement=True,
             )
         evidence[service.name] = [{"path": entry["path"], "sha256": entry["sha256"]} for entry in loaded]
-        modules = [
-            f"{_root(entry, facts)}/{name}" for entry in loaded[:1] for name in facts.files if name.endswith(".py")
-        ]
-        sources.setdefault(service.node, []).extend(modules)
+        modules = [name for name in facts.files if name.endswith(".py")]
+        files = {f"{_root(loaded[0], facts)}/{name}": service.pid for name in modules}
+        sources.setdefault(service.node, {}).update(files)
     _sources_are_the_wheels(subject, facts, sources)
     evidence["python_files_compared"] = sum(len(paths) for paths in sources.values())
     return evidence
@@ -123,7 +123,7 @@ def _root(entry: dict[str, Any], facts: WheelFacts) -> str:
     return str(entry["path"]).removesuffix(f"/{name}")
 
 
-def _sources_are_the_wheels(subject: Subject, facts: WheelFacts, sources: dict[str, list[str]]) -> None:
+def _sources_are_the_wheels(subject: Subject, facts: WheelFacts, sources: dict[str, dict[str, int]]) -> None:
     """Compare the Python files beside the loaded libraries, which no memory map shows."""
     if not any(sources.values()):
         return
@@ -141,14 +141,13 @@ def _sources_are_the_wheels(subject: Subject, facts: WheelFacts, sources: dict[s
 
 def _is_the_one_asked_for(subject: Subject, facts: WheelFacts) -> None:
     """Compare what was provisioned with what the caller asked for."""
-    asked = subject.requested_wheel
-    if asked is None:
+    if subject.requested_wheel is None:
         return
-    right = read_wheel(Path(asked)).sha256 == facts.sha256 if asked.endswith(".whl") else asked == facts.version
-    if not right:
+    deployed, asked = subject.deployment.wheel, wheel_source.parse(subject.requested_wheel)
+    if not asked.is_deployed(sha256=facts.sha256, version=facts.version, origin=deployed.origin):
         raise CheckFailed(
-            f"--wheel {asked} was asked for, and {facts.name} {facts.version} ({facts.sha256[:12]}…) was deployed",
-            {"asked": asked, "deployed": subject.deployment.wheel.file},
+            f"--wheel {asked.told} was asked for, and {facts.name} {facts.version} ({facts.sha256[:12]}…) was deployed",
+            {"asked": asked.told, "deployed": deployed.file},
             hint="an extra variable or the inventory overrides disagg_wheel",
             class_="configuration",
             spoils_judgement=True,

@@ -84,11 +84,20 @@ SABOTAGES = [
     Sabotage("counters_lie", both("no-transfer-but-lies"), "fail", ("transport_used",), "product", "0 bytes over TCP"),
     Sabotage(
         "rdma_asked_tcp_used",
-        {"disagg_transport": "rdma"},
+        # The preflight would say it at once. Without it: devices that look well, and Mooncake takes TCP all the same.
+        {"disagg_transport": "rdma", "disagg_rdma_preflight": False},
         "fail",
         ("transport_used",),
         "product",
         "went by tcp, and rdma was asked for",
+    ),
+    Sabotage(
+        "rdma_asked_and_no_device",
+        {"disagg_transport": "rdma"},
+        "error",
+        ("provision",),
+        "infrastructure",
+        "no RDMA device",
     ),
     Sabotage("wrong_model", decode("wrong-model"), "error", ("services_are_ours",), "configuration", "serves .*, not"),
     Sabotage(

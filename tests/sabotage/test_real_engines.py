@@ -38,7 +38,7 @@ def test_two_plain_servers_without_mooncake(real_site: Site) -> None:
 
 
 def test_rdma_is_asked_for_and_mooncake_takes_tcp_in_silence(real_site: Site) -> None:
-    report = real_site.run(models=(MLA,), extra_vars={"disagg_transport": "rdma"})
+    report = real_site.run(models=(MLA,), extra_vars={"disagg_transport": "rdma", "disagg_rdma_preflight": False})
 
     assert report.verdict == "fail"
     assert [failure.check for failure in report.failures] == ["transport_used"]

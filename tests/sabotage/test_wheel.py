@@ -71,7 +71,8 @@ def test_a_wheel_file_that_is_asked_for_is_the_one_that_runs(site: Site, tested_
     report = site.run(wheel=str(mine))
 
     assert report.verdict == "pass", report.failures
-    assert report.artifacts["wheel"] == {"file": mine.name, "sha256": read_wheel(mine).sha256, "source": "file"}
+    digest = read_wheel(mine).sha256
+    assert report.artifacts["wheel"] == {"file": mine.name, "sha256": digest, "source": "file", "origin": str(mine)}
 
 
 def test_a_version_that_nobody_has_is_one_clear_line(site: Site) -> None:

@@ -14,6 +14,7 @@ import pytest
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.disagg.e2e.plugins.action import controller_file, wheel_file
+from ansible_collections.disagg.e2e.plugins.module_utils import wheel_sources
 from tests.unit.builders import write_wheel
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def test_a_wheel_file_is_taken_as_it_is(tmp_path: Path) -> None:
         "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(),
         "version": "2.0",
         "source": "file",
+        "origin": str(wheel),
     }
 
 
@@ -91,7 +93,8 @@ def pip(monkeypatch: pytest.MonkeyPatch, wheel: Path | None, said: str = "") -> 
             shutil.copy(wheel, command[command.index("--dest") + 1])
         return subprocess.CompletedProcess(command, int(wheel is None), "", said)
 
-    monkeypatch.setattr(wheel_file, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
+    fake = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(wheel_sources, "subprocess", fake)
     return asked
 
 
@@ -101,6 +104,7 @@ def test_a_version_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert asked == ["demo==1.0"]
     assert (first["changed"], second["changed"]) == (True, False)
     assert (first["source"], first["version"]) == ("index", "1.0")
+    assert first["origin"] == "demo==1.0 of the package index"
     assert first["file"] == second["file"]
 
 

@@ -19,16 +19,26 @@ def process(pid: int, run: str | None = RUN) -> dict[str, Any]:
     return {"pid": pid, "run": run, "service": "decode", "command": "python -m decode"}
 
 
-def answer(processes: list[dict[str, Any]], owners: list[dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
+def answer(
+    processes: list[dict[str, Any]], owners: list[dict[str, Any] | None], containers: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     listeners = [{"port": 30001, "address": "127.0.0.42", "process": owner} for owner in owners]
     return {
-        "one": {"run_processes": [], "services": {}},
-        "two": {"run_processes": processes, "services": {"decode": {"listeners": listeners}}},
+        "one": {"run_processes": [], "run_containers": [], "services": {}},
+        "two": {
+            "run_processes": processes,
+            "run_containers": containers,
+            "services": {"decode": {"listeners": listeners}},
+        },
     }
 
 
-def check(processes: list[dict[str, Any]], owners: list[dict[str, Any] | None]) -> dict[str, Any]:
-    nodes = FakeNodes(answer(processes, owners))
+def check(
+    processes: list[dict[str, Any]],
+    owners: list[dict[str, Any] | None],
+    containers: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    nodes = FakeNodes(answer(processes, owners, containers or []))
     evidence = nodes_clean(as_nodes(nodes), ["one", "two"], RUN, SERVICES)
     assert nodes.asked[0]["run"] == RUN
     assert nodes.asked[0]["nodes"] == ["one", "two"]
@@ -67,3 +77,10 @@ def test_a_process_that_is_left_is_named_with_the_way_out() -> None:
 def test_a_socket_that_is_left_is_found_by_its_owner() -> None:
     with pytest.raises(CheckFailed, match=r"1 process\(es\) of the run are left on two"):
         check([], [process(9)])
+
+
+def test_a_container_that_is_left_is_named_though_nothing_runs_in_it() -> None:
+    container = {"name": "disagg-e2e-x-two-decode", "run": RUN, "service": "decode", "state": "exited"}
+    with pytest.raises(CheckFailed) as caught:
+        check([], [], [container])
+    assert "container disagg-e2e-x-two-decode (exited)" in str(caught.value)

@@ -62,7 +62,7 @@ def test_the_report_says_what_was_tested(world: World) -> None:
     report = world.written()
     assert report["simulated"] is True
     assert report["transport"] == {"declared": "rdma", "requested": "tcp", "used": "tcp", "evidence": []}
-    assert report["artifacts"]["wheel"] == {"file": world.wheel.name, "sha256": "0", "source": "file"}
+    assert report["artifacts"]["wheel"] == {"file": world.wheel.name, "sha256": "0", "source": "file", "origin": None}
     assert report["versions"]["sglang"] == "0.5.23"
     assert [model["name"] for model in report["models"]] == MODELS
     assert report["models"][0]["served"] == {"path": "/m", "revision": "r1", "stand_in": None}
@@ -200,6 +200,7 @@ def test_an_interrupted_run_is_taken_down_whatever_was_asked(
     where: str,
     keep: bool,  # noqa: FBT001 (a table's column)
 ) -> None:
+    before = signal.getsignal(signal.SIGINT)
     world.on[where] = interrupting(signal.SIGINT)
     report = world.live(keep=keep)
     assert report.verdict == "error"
@@ -207,7 +208,7 @@ def test_an_interrupted_run_is_taken_down_whatever_was_asked(
     assert report.failures[0].evidence == f"SIGINT ended the run in phase {phase}"
     assert world.played[-1] == "teardown"
     assert [check.id for check in report.checks] == ["nodes_clean"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_interrupt_before_the_first_phase_touches_no_node(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

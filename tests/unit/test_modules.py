@@ -102,18 +102,34 @@ def test_a_wheel_is_unpacked_once_beside_the_environment(tmp_path: Path) -> None
     given: dict[str, Any] = {
         "file": str(wheel),
         "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(),
-        "python": sys.executable,
+        "python": [sys.executable],
+        "target": "here",
         "cache_dir": str(tmp_path / "cache"),
     }
     first = run(wheel_overlay, **given)
     assert first["changed"] is True
     assert (Path(first["directory"]) / "demo" / "__init__.py").read_text() == "WHO = 'the wheel'\n"
     assert run(wheel_overlay, **given) == {**first, "changed": False}
+    wheel.unlink()
+    assert run(wheel_overlay, **given) == {**first, "changed": False}, "what is installed needs no wheel any more"
+    assert run(wheel_overlay, **{**given, "target": "elsewhere"})["missing"] is True
+
+
+def test_a_wheel_whose_version_is_not_what_its_name_says_is_refused(tmp_path: Path) -> None:
+    honest = write_wheel(tmp_path, {"demo/__init__.py": b""})
+    wheel = honest.rename(tmp_path / "demo-2.0-py3-none-any.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    given: dict[str, Any] = {"file": str(wheel), "sha256": digest, "target": "here", "cache_dir": str(tmp_path / "c")}
+    result = run(wheel_overlay, python=[sys.executable], **given)
+    assert result["failed"] is True
+    assert "cannot be installed with here" in result["msg"]
+    assert not [path for path in (tmp_path / "c").iterdir() if path.is_dir()], "nothing half made stays"
 
 
 def test_a_wheel_that_changed_on_its_way_is_refused(tmp_path: Path) -> None:
     wheel = write_wheel(tmp_path, {"demo/__init__.py": b""})
-    result = run(wheel_overlay, file=str(wheel), sha256="0" * 64, python=sys.executable, cache_dir=str(tmp_path / "c"))
+    given: dict[str, Any] = {"file": str(wheel), "sha256": "0" * 64, "target": "here", "cache_dir": str(tmp_path / "c")}
+    result = run(wheel_overlay, python=[sys.executable], **given)
     assert result["failed"] is True
     assert "it was changed on its way to this node" in result["msg"]
 

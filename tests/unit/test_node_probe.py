@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,7 @@ def test_a_service_and_a_runs_processes_are_found(nodes: Nodes) -> None:
 
 def test_what_is_not_asked_for_is_not_looked_for(nodes: Nodes) -> None:
     found = nodes.probe([make_service("prefill", pid=0)])
+    assert 0 < found["one"].pop("up_since") < time.time()
     assert found == {
         "one": {
             "services": {

@@ -195,3 +195,31 @@ def test_an_interrupt_ends_the_playbook(run: Callable[..., playbook.Outcome]) ->
     assert ansible.cancelled
     assert outcome.status == "canceled"
     assert not outcome.ok
+
+
+def heard(*events: dict[str, Any]) -> playbook._Failures:
+    failures = playbook._Failures()
+    for entry in events:
+        failures.take(entry)
+    return failures
+
+
+def test_a_failure_that_is_rescued_is_none() -> None:
+    failures = heard(event(), event("runner_on_start"))
+    assert failures.standing_for() == 0.0
+    assert failures.told(succeeded=True) == []
+
+
+def test_what_a_rescue_says_stands_for_what_it_rescued() -> None:
+    failures = heard(event(res={"msg": "raw"}), event("runner_on_start"), event(res={"msg": "explained"}))
+    assert [failure.message for failure in failures.told(succeeded=False)] == ["explained"]
+
+
+def test_what_always_runs_after_a_failure_does_not_mend_it() -> None:
+    failures = heard(event(res={"msg": "raw"}), event("runner_on_start"))
+    assert [failure.message for failure in failures.told(succeeded=False)] == ["raw"]
+
+
+def test_another_nodes_next_task_says_nothing_of_a_failure() -> None:
+    failures = heard(event(host="one"), event("runner_on_start", host="two"))
+    assert [failure.node for failure in failures.told(succeeded=False)] == ["one"]

@@ -139,3 +139,12 @@ def test_the_failure_of_an_ended_service_names_its_log() -> None:
     failure = died(make_subject(FakeNodes({})), make_service("decode"))
     assert "/var/log/decode.log" in str(failure)
     assert failure.evidence["pid"] == 102
+
+
+def test_a_service_that_went_down_with_its_node_is_not_the_products_failure() -> None:
+    service = make_service("decode")
+    failure = died(make_subject(FakeNodes({"two": {"up_since": service.started_at + 60}})), service)
+    assert (failure.class_, failure.spoils_judgement) == ("infrastructure", True)
+    assert "two was restarted 60 s after decode had been started there" in str(failure)
+    before = FakeNodes({"two": {"up_since": service.started_at - 60}})
+    assert died(make_subject(before), service).class_ == "product"

@@ -112,7 +112,8 @@ def test_a_changed_python_file_beside_the_right_libraries_is_refused(tmp_path: P
     found = nodes([loaded()], [loaded()], module=b"print('changed')")
     failure = refused(write_wheel(tmp_path, FILES), found)
     assert "/overlay/mooncake/__init__.py on one is not the file of that name in demo 1.0" in str(failure)
-    assert found.asked[1]["files"] == {node: ["/overlay/mooncake/__init__.py"] for node in ("one", "two")}
+    seen_by = {"one": 101, "two": 102}
+    assert found.asked[1]["files"] == {node: {"/overlay/mooncake/__init__.py": pid} for node, pid in seen_by.items()}
 
 
 @pytest.mark.parametrize(

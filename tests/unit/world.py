@@ -93,7 +93,7 @@ class World:
 
     def probe(self, _services: Any, *, nodes: list[str], run: str) -> dict[str, dict[str, Any]]:
         assert run.startswith("2")
-        return {node: {"run_processes": self.left, "services": {}} for node in nodes}
+        return {node: {"run_processes": self.left, "run_containers": [], "services": {}} for node in nodes}
 
     def ended(self, services: list[Any]) -> list[Any]:
         return services[:1]
