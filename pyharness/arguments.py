@@ -14,7 +14,7 @@ from pyharness.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyharness.case import TestCase
+    from pyharness.case import TestCase, TrialName
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,9 +44,10 @@ def add_inventory(to: argparse.ArgumentParser) -> None:
     to.add_argument("-i", "--inventory", type=Path, default=paths.DEFAULT_INVENTORY, help="default: inventories/local")
 
 
-def add_choice_of_models(to: argparse.ArgumentParser) -> None:
-    """Add `--model`."""
+def add_choice_of_trials(to: argparse.ArgumentParser) -> None:
+    """Add `--model` and `--variant`."""
     to.add_argument("--model", action="append", default=[], metavar="M", help="only this declared model; repeatable")
+    to.add_argument("--variant", action="append", default=[], metavar="V", help="only this variant; repeatable")
 
 
 def add_extra_vars(to: argparse.ArgumentParser) -> None:
@@ -72,16 +73,22 @@ def check_inventory(path: Path) -> None:
         raise UsageError(f"-i {path}: there is no such inventory; there are {', '.join(known)}")
 
 
-def models(case: TestCase, chosen: Sequence[str]) -> list[str]:
-    """Return the chosen models of a test case, all that it declares if none is chosen.
+def trials(case: TestCase, models: Sequence[str], variants: Sequence[str]) -> list[TrialName]:
+    """Return the chosen trials of a test case, all that it declares if none is chosen.
 
     Raises:
-        UsageError: one is not declared.
+        UsageError: a model or variant is not declared, or the two do not go together.
     """
-    for name in chosen:
-        if name not in case.models:
-            raise UsageError(f"--model {name}: {case.test_case} declares {', '.join(case.models)}; name one of them")
-    return list(chosen or case.models)
+    declared = [variant.name for variant in case.variants]
+    for option, chosen, known in (("--model", models, case.models), ("--variant", variants, declared)):
+        for name in chosen:
+            if name not in known:
+                there = f"declares {', '.join(known)}; name one of them" if known else "declares none"
+                raise UsageError(f"{option} {name}: {case.test_case} {there}")
+    chosen_trials = case.trials(models, variants)
+    if not chosen_trials:
+        raise UsageError(f"--variant {' '.join(variants)}: not with model {', '.join(models)} in {case.test_case}")
+    return chosen_trials
 
 
 def extra_vars(pairs: Sequence[str]) -> dict[str, Any]:

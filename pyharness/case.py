@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, Literal
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pyharness import paths
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 CASE_PREFIXES = ("test_", "bench_", "chaos_")
@@ -21,6 +24,9 @@ LIFECYCLES = ("pre_merge", "post_merge", "nightly", "weekly", "release")
 TYPES = ("unit", "integration", "e2e", "benchmark", "stress")
 HARDWARE = ("gpu_0", "gpu_1", "gpu_2", "gpu_4", "gpu_8")
 
+# What the one trial of a case is called that has neither models nor variants.
+NO_NAME = "services"
+
 # What PyYAML lets through instead of an error of its own, for such as the date 2001-99-99 or "!!map text".
 _YAML_LEAKS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -29,12 +35,27 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        message = f"has to be a regular expression ({error})"
+        raise ValueError(message) from error
+    return text
+
+
+Expression = Annotated[str, AfterValidator(_expression)]
+# Goes into names of folders and containers.
+VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+
+
 class Request(_Strict):
     """The request whose answer is judged."""
 
     path: str = Field(pattern="^/")
     body: dict[str, Any] = Field(alias="json")
     timeout_seconds: float = Field(gt=0, le=3600)
+    pattern: Expression | None = None
 
 
 class Gpus(_Strict):
@@ -42,6 +63,51 @@ class Gpus(_Strict):
 
     tensor_parallel: int = Field(ge=1)
     first: int = Field(ge=0)
+    count: int | None = Field(default=None, ge=1)
+
+
+class Unsupported(_Strict):
+    """A platform that cannot run a variant, and the words by which it refuses."""
+
+    platform: Literal["cpu", "cuda", "simulator"]
+    refusal: Expression
+    reason: str
+
+
+class ExpectedFailure(_Strict):
+    """A defect of the product that is known: the check that it fails, and how."""
+
+    check: str
+    evidence: Expression
+    reason: str
+
+
+class Variant(_Strict):
+    """One way to deploy a case. `values` (key `set`) is what its playbook reads as `variant`."""
+
+    name: VariantName
+    values: dict[str, Any] = Field(default={}, alias="set")
+    models: list[str] | None = None
+    unsupported: Unsupported | None = None
+    expected_failure: ExpectedFailure | None = None
+
+
+@dataclass(frozen=True)
+class TrialName:
+    """One deployment of a case: a model (None where it serves none) in a variant (None where it has none)."""
+
+    model: str | None
+    variant: str | None
+
+    def __str__(self) -> str:
+        """Return it as a person reads it."""
+        return " ".join(part for part in (self.model, f"[{self.variant}]" if self.variant else None) if part) or NO_NAME
+
+    @property
+    def slug(self) -> str:
+        """Return it as the name of a folder, as playbooks/shared/deploy.yml makes it too."""
+        parts = (self.model.replace("/", "__") if self.model else None, self.variant)
+        return ".".join(part for part in parts if part) or NO_NAME
 
 
 class TestCase(_Strict):
@@ -53,12 +119,14 @@ class TestCase(_Strict):
     title: str
     engine: str
     nodes: list[str] = Field(min_length=1)
-    models: list[str] = Field(min_length=1)
+    models: list[str]
     gpus: Gpus
     transport: Literal["rdma", "tcp"]
     ports: dict[str, int]
-    request: Request
-    reference: Literal["transformers", "single_engine", "recorded"]
+    request: Request | None = None
+    reference: Literal["transformers", "single_engine", "recorded", "pattern", "none"] = "none"
+    variants: list[Variant] = []
+    workload: dict[str, Any] = {}
     markers: list[str]
 
     @field_validator("markers")
@@ -71,10 +139,62 @@ class TestCase(_Strict):
                 raise ValueError(message)
         return markers
 
+    @model_validator(mode="after")
+    def _parts_fit(self) -> TestCase:
+        """Check what one key says of another. The errors name their keys: at this place nobody else does."""
+        names = [variant.name for variant in self.variants]
+        problems = [f"variants: {name} stands twice" for name in set(names) if names.count(name) > 1]
+        for variant in self.variants:
+            problems += [
+                f"variants.{variant.name}.models: {model} is not one of models"
+                for model in variant.models or []
+                if model not in self.models
+            ]
+        if self.request is not None and "reference" not in self.model_fields_set:
+            problems.append("reference: is missing, and there is a request; none says that nothing is compared")
+        if self.reference != "none" and self.request is None:
+            problems.append(f"request: is missing, and reference is {self.reference}")
+        if self.reference == "pattern" and self.request is not None and self.request.pattern is None:
+            problems.append("request.pattern: is missing, and reference is pattern")
+        if problems:
+            raise ValueError(min(problems))
+        return self
+
     @property
     def prompt(self) -> str:
         """The text that the request asks to go on with."""
-        return str(self.request.body.get("text", ""))
+        return str(self.request.body.get("text", "")) if self.request else ""
+
+    @property
+    def asked(self) -> Request:
+        """The request, for the verification of a case that declares one.
+
+        Raises:
+            UsageError: it declares none.
+        """
+        if self.request is None:
+            raise UsageError(f"playbooks/vars/{self.test_case}.yml: request: is missing, and the verification sends it")
+        return self.request
+
+    def variant(self, name: str | None) -> Variant | None:
+        """Return the variant of that name; None where there is none."""
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+    def trials(self, models: Sequence[str] = (), variants: Sequence[str] = ()) -> list[TrialName]:
+        """Return what a run deploys one after the other: each model in each variant.
+
+        Args:
+            models: only these; empty takes all.
+            variants: only these; empty takes all.
+        """
+        wanted: list[str | None] = [model for model in self.models if not models or model in models] or [None]
+        ways: list[Variant | None] = [way for way in self.variants if not variants or way.name in variants] or [None]
+        return [
+            TrialName(model, way.name if way else None)
+            for model in wanted
+            for way in ways
+            if way is None or way.models is None or model in way.models
+        ]
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -134,6 +254,8 @@ def load(name: str, directory: Path | None = None) -> TestCase:
 def _explain(error: ValidationError) -> str:
     """Say what is wrong with the first key that is wrong; an unknown key first: it explains the one that is missing."""
     first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+    if not first["loc"]:
+        return first["msg"].removeprefix("Value error, ")
     key = " ".join(".".join(str(part) for part in first["loc"]).split())
     known = _known_keys(first["loc"])
     if first["type"] == "extra_forbidden":
@@ -154,8 +276,15 @@ def _shown(value: object) -> str:
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that the mapping at `location` may have."""
-    nested: dict[str, type[BaseModel]] = {"request": Request, "gpus": Gpus}
-    model = nested.get(str(location[0]), TestCase) if len(location) > 1 else TestCase
+    nested: dict[str, type[BaseModel]] = {
+        "request": Request,
+        "gpus": Gpus,
+        "variants": Variant,
+        "unsupported": Unsupported,
+        "expected_failure": ExpectedFailure,
+    }
+    # The innermost mapping that a key of the way names; the last part is the key that is asked about.
+    model = next((nested[str(part)] for part in reversed(location[:-1]) if str(part) in nested), TestCase)
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

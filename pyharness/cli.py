@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--wheel", metavar="FILE|URL|VERSION|artifact:ID", help="the Mooncake wheel to test; default: the inventory's"
     )
-    common.add_choice_of_models(parser)
+    common.add_choice_of_trials(parser)
     parser.add_argument("--results", type=Path, default=Path("run"), metavar="DIR", help="default: run/")
     parser.add_argument("--keep", action="store_true", help="leave the last deployment up")
     common.add_extra_vars(parser)
@@ -160,6 +160,7 @@ def _run(options: argparse.Namespace) -> int:
                 results=options.results,
                 wheel=options.wheel,
                 models=tuple(options.model),
+                variants=tuple(options.variant),
                 keep=options.keep,
                 extra_vars=common.extra_vars(options.extra_vars),
                 tell=tell,
@@ -175,7 +176,7 @@ def _print(report: Report, options: argparse.Namespace) -> None:
         sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
         return
     for failure in report.failures:
-        about = f" ({failure.model})" if failure.model else ""
+        about = f" ({failure.trial})" if failure.trial else ""
         sys.stdout.write(f"{failure.class_}: {failure.check}{about}: {failure.evidence}\n  -> {failure.hint}\n")
     told = f"{sum(1 for model in report.models if model.verdict == 'pass')} of {len(report.models)} models passed"
     used = f"KV cache over {report.transport.used}" if report.transport.used else "transport not known"

@@ -35,6 +35,8 @@ class Service(_Part):
     log: str
     run_dir: str
     container: dict[str, Any] | None = None
+    # Doors besides `url`, by name: ADDRESS:PORT or a URL.
+    endpoints: dict[str, str] = {}
 
 
 class Model(_Part):
@@ -91,7 +93,7 @@ class Reference(_Part):
 
 
 class Deployment(_Part):
-    """One deployment of one model."""
+    """One deployment: of one model, or of what serves none, in one variant where the case has variants."""
 
     schema_version: int
     run_id: str
@@ -99,7 +101,9 @@ class Deployment(_Part):
     engine: Engine
     runtime: str
     image: Image | None = None
-    model: Model
+    model: Model | None
+    variant: str | None = None
+    workload: dict[str, Any] = {}
     entry: str
     transport: Transport
     wheel: Wheel
@@ -111,6 +115,18 @@ class Deployment(_Part):
     def simulated(self) -> bool:
         """Whether the engine is the simulator, so that nothing follows for a product."""
         return self.engine.platform == "simulator"
+
+    @property
+    def served(self) -> Model:
+        """The model, for checks of services that serve one.
+
+        Raises:
+            ValueError: this deployment serves none.
+        """
+        if self.model is None:
+            message = f"the deployment of {self.test_case} serves no model"
+            raise ValueError(message)
+        return self.model
 
     def of_kind(self, kind: str) -> list[Service]:
         """Return the services of one kind, such as prefill."""

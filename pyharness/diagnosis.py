@@ -36,7 +36,7 @@ _BY_ROLE: dict[str, tuple[FailureClass, str]] = {
 }
 
 
-def explain(outcome: Outcome, phase: str, model: str | None) -> list[Failure]:
+def explain(outcome: Outcome, phase: str, trial: str | None) -> list[Failure]:
     """Return the failures that a playbook's end tells of, the first cause first; empty when it went well."""
     if outcome.ok:
         return []
@@ -47,7 +47,7 @@ def explain(outcome: Outcome, phase: str, model: str | None) -> list[Failure]:
                 check=phase,
                 evidence=f"the playbook did not end within its time and was stopped after {outcome.seconds:.0f} s",
                 hint=f"the task it was at is the last one in logs/ansible/{phase}*.log",
-                model=model,
+                trial=trial,
             )
         ]
     if not outcome.failures:
@@ -57,13 +57,13 @@ def explain(outcome: Outcome, phase: str, model: str | None) -> list[Failure]:
                 check=phase,
                 evidence=error_line(outcome.output),
                 hint="the inventory or the playbook is wrong; Ansible's whole output is in logs/ansible/",
-                model=model,
+                trial=trial,
             )
         ]
-    return [_task(failure, phase, model) for failure in outcome.failures]
+    return [_task(failure, phase, trial) for failure in outcome.failures]
 
 
-def _task(failure: TaskFailure, phase: str, model: str | None) -> Failure:
+def _task(failure: TaskFailure, phase: str, trial: str | None) -> Failure:
     if failure.unreachable or _CANNOT_START.search(failure.message):
         cause, remedy = unreachable.explain(failure.message)
         told = "cannot be reached" if failure.unreachable else "cannot be worked on"
@@ -73,22 +73,22 @@ def _task(failure: TaskFailure, phase: str, model: str | None) -> Failure:
             check=phase,
             evidence=evidence,
             hint=remedy.replace("NODE", failure.node),
-            model=model,
+            trial=trial,
         )
     if failure.details:
-        return _service(failure, model)
+        return _service(failure, trial)
     if _UNSUPPORTED in failure.message:
         told = failure.message.partition(_UNSUPPORTED)[2]
         hint = "this cannot run here so far: see docs/troubleshooting.md"
-        return Failure(class_="unsupported", check=phase, evidence=" ".join(told.split()), hint=hint, model=model)
+        return Failure(class_="unsupported", check=phase, evidence=" ".join(told.split()), hint=hint, trial=trial)
     class_, hint = _BY_ROLE.get(failure.role, ("unknown", f"Ansible's whole output is in logs/ansible/{phase}*.log"))
     prefix = "" if failure.message.startswith(failure.node) else f"{failure.node}: "
     return Failure(
-        class_=class_, check=phase, evidence=prefix + " ".join(failure.message.split()), hint=hint, model=model
+        class_=class_, check=phase, evidence=prefix + " ".join(failure.message.split()), hint=hint, trial=trial
     )
 
 
-def _service(failure: TaskFailure, model: str | None) -> Failure:
+def _service(failure: TaskFailure, trial: str | None) -> Failure:
     """Explain a service that did not become ready (module service_ready)."""
     details = failure.details
     tail = "\n".join(details["tail"])
@@ -104,5 +104,5 @@ def _service(failure: TaskFailure, model: str | None) -> Failure:
         evidence=f"service {details['service']} on {failure.node} {details['kind']}: {details['detail']}; "
         f"last lines of {details['log']}:\n{tail}",
         hint=hint,
-        model=model,
+        trial=trial,
     )

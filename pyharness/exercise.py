@@ -60,6 +60,11 @@ class Exchange:
         return "\n".join(lines) + "\n"
 
 
+def not_asked(url: str) -> Exchange:
+    """Return the exchange that stands where no request has been made yet."""
+    return Exchange("POST", url, None, None, {}, None, "not asked", 0.0)
+
+
 def _session() -> requests.Session:
     session = requests.Session()
     # Nodes are asked directly: a proxy of the environment is for the outside world.

@@ -77,7 +77,7 @@ def markdown(outcome: Outcome, sha: str, url: str) -> str:
             lines.append(f"| {_plain(report.test_case)} | simulated engine: says nothing about a product | | | |")
     failures = [(report, failure) for report in outcome.reports for failure in report.failures]
     for report, failure in failures[:_FAILURES]:
-        about = f" ({_plain(failure.model)})" if failure.model else ""
+        about = f" ({_plain(failure.trial)})" if failure.trial else ""
         lines += ["", f"**{_plain(report.test_case)}**, {failure.class_}: {_plain(failure.check)}{about}", ""]
         lines += _block(f"{failure.evidence[:_EVIDENCE]}\n-> {failure.hint}")
     if len(failures) > _FAILURES:

@@ -13,13 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from pyharness import case as cases
 from pyharness import deployment as deployments
-from pyharness import diagnosis, engines, exercise, paths, reference, results, unfinished, versions, wheel_source
+from pyharness import (
+    diagnosis,
+    engines,
+    exercise,
+    expectations,
+    paths,
+    reference,
+    results,
+    unfinished,
+    versions,
+    wheel_source,
+)
 from pyharness.errors import UsageError
 from pyharness.interrupt import Interrupt, Interrupted
 from pyharness.playbook import PlaybookRunner
 from pyharness.results_dir import ResultsDir
 from pyharness.verification import clean
-from pyharness.verification.base import Recorder, Subject
+from pyharness.verification.base import Recorder, Trial
 from pyharness.verification.node_probe import NodeError, Nodes
 
 if TYPE_CHECKING:
@@ -83,14 +94,15 @@ class _Run:
         self.options, self.case, self.folder = options, case, folder
         self.run_id = new_run_id()
         self.interrupt = Interrupt()
-        self.models = list(options.models or case.models)
+        self.trials = case.trials(options.models, options.variants)
+        self.models = list(dict.fromkeys(trial.model for trial in self.trials if trial.model))
         self.report = results.Report(
             test_case=case.test_case,
             run_id=self.run_id,
             started_at=results.now(),
             inventory=str(options.inventory),
             engine={"name": case.engine},
-            models=[results.ModelResult(name=name) for name in self.models],
+            models=[results.ModelResult(name=trial.model, variant=trial.variant) for trial in self.trials],
             transport=results.TransportUse(declared=case.transport),
         )
         self.deployed: list[Deployment] = []
@@ -112,9 +124,28 @@ class _Run:
         self._provision()
         # Of all models first: one engine alone takes the ports that a deployment holds.
         method = self._reference_method()
-        known = {model.name: self._reference_answer(method, model.name) for model in self.report.models}
-        for model in self.report.models:
-            self._one_model(model, method, known[model.name])
+        known = {model: self._reference_answer(method, model) for model in self.models}
+        for trial, result in zip(self.trials, self.report.models, strict=True):
+            try:
+                self._one_trial(trial, result, method, known.get(trial.model or ""))
+            except _GiveUp:
+                self._settle(result)
+                if result.expected is None:
+                    raise
+            else:
+                self._settle(result)
+
+    def _settle(self, result: results.ModelResult) -> None:
+        """Compare a trial with what its declaration expects of it."""
+        platform = self.deployed[-1].engine.platform if self.deployed else self._declared_platform()
+        expectations.settle(result, self.report.failures, self.case, platform)
+        if result.expected:
+            self.options.tell(f"  expected {result.expected.check}: {result.expected.evidence}")
+
+    def _declared_platform(self) -> str | None:
+        """Return the inventory's word for what engines run on; None where it is templated."""
+        platform = self.nodes.variable(self.nodes.names(self.case.nodes)[0], "disagg_platform")
+        return platform if platform in ("cpu", "cuda", "simulator") else None
 
     def _guarded(self, part: Callable[[], None]) -> UsageError | None:
         """Run a part of the run. Whatever ends it early is a failure: what is left unsaid would read as a pass."""
@@ -158,10 +189,10 @@ class _Run:
         self.folder.write(self.report)
 
     @contextmanager
-    def _phase(self, name: str, model: str | None = None) -> Iterator[results.Phase]:
+    def _phase(self, name: str, trial: str | None = None) -> Iterator[results.Phase]:
         self.interrupt.check()
-        self.options.tell(f"{name}{f' {model}' if model else ''}")
-        phase = results.Phase(name=name, model=model, status="failed", started_at=results.now(), seconds=0.0)
+        self.options.tell(f"{name}{f' {trial}' if trial else ''}")
+        phase = results.Phase(name=name, trial=trial, status="failed", started_at=results.now(), seconds=0.0)
         self.report.phases.append(phase)
         started = time.monotonic()
         try:
@@ -180,10 +211,10 @@ class _Run:
             variables["disagg_wheel"] = wheel_source.parse(self.options.wheel).variable
         return {**variables, **self.options.extra_vars}
 
-    def _play(self, phase: str, outcome: Outcome, model: str | None = None) -> None:
+    def _play(self, phase: str, outcome: Outcome, trial: str | None = None) -> None:
         """Go on if a playbook went well, give up if not."""
         self.interrupt.check()
-        failures = diagnosis.explain(outcome, phase, model)
+        failures = diagnosis.explain(outcome, phase, trial)
         self.report.failures += failures
         if failures:
             raise _GiveUp
@@ -240,43 +271,55 @@ class _Run:
         with suppress(OSError):  # a full disk here is no reason to leave the nodes as they are
             unfinished.remember(known)
 
-    def _one_model(self, result: results.ModelResult, method: str, known: dict[str, Any] | None) -> None:
-        recorder = Recorder(result.name, self.report.failures, result.checks, self._tell_check)
-        with self._phase("deploy", result.name):
-            deployment = self._deploy(f"{self.case.test_case}.yml", result.name)
-            if method != "transformers":
+    def _one_trial(
+        self, trial: cases.TrialName, result: results.ModelResult, method: str, known: dict[str, Any] | None
+    ) -> None:
+        name = result.trial
+        recorder = Recorder(name, self.report.failures, result.checks, self._tell_check)
+        with self._phase("deploy", name):
+            deployment = self._deploy(f"{self.case.test_case}.yml", trial)
+            if method in ("recorded", "single_engine"):
                 if method == "recorded":
                     reference.same_revision(known, deployment)
                 answered = deployments.Reference(method=method, answer=known)
                 deployment = deployment.model_copy(update={"reference": answered})
             self.deployed.append(deployment)
         self._describe(deployment, result)
-        subject = Subject(deployment, self.nodes, self.options.wheel)
-        engine = engines.engine(self.case.engine)
+        logs = self.folder.trial_logs(trial.slug)
+        subject = Trial(
+            case=self.case,
+            deployment=deployment,
+            nodes=self.nodes,
+            engine=engines.engine(self.case.engine),
+            recorder=recorder,
+            transport=self.report.transport,
+            requested_wheel=self.options.wheel,
+            logs=logs,
+            send=self._sender(deployment, logs / "curl_response.log"),
+        )
         module = importlib.import_module(f"pyharness.verification.{self.case.test_case}")
-        with self._phase("verify", result.name):
-            worth_asking = module.verify(subject, engine, recorder)
+        with self._phase("verify", name):
+            worth_asking = module.verify(subject)
         if not worth_asking:
             raise _GiveUp
-        with self._phase("exercise", result.name):
-            log = self.folder.model_logs(paths.slug(result.name)) / "curl_response.log"
-            module.exercise_model(
-                subject, self.case, engine, recorder, self.report.transport, self._sender(subject, log)
-            )
+        with self._phase("exercise", name):
+            module.exercise(subject)
         if any(failure.spoils_judgement for failure in self.report.failures):
             raise _GiveUp
 
-    def _deploy(self, playbook: str, model: str, phase: str = "deploy", **variables: Any) -> Deployment:
-        file = self.folder.root / f".{phase}-{paths.slug(model)}.json"
-        wanted = {"disagg_model": model, "disagg_deployment_file": str(file.resolve()), **variables}
+    def _deploy(self, playbook: str, trial: cases.TrialName, phase: str = "deploy", **variables: Any) -> Deployment:
+        file = self.folder.root / f".{phase}-{trial.slug}.json"
+        wanted: dict[str, Any] = {"disagg_deployment_file": str(file.resolve()), **variables}
+        wanted |= {"disagg_model": trial.model} if trial.model else {}
+        wanted |= {"disagg_variant": trial.variant} if trial.variant else {}
         outcome = self.playbooks.run(
             playbook,
             {**self._variables(), **wanted},
-            label=f"{phase}-{paths.slug(model)}",
+            label=f"{phase}-{trial.slug}",
             tags="deploy",
             timeout=DEPLOY_SECONDS,
         )
-        self._play(phase, outcome, model)
+        self._play(phase, outcome, str(trial))
         deployment = deployments.read(file)
         file.unlink()
         return deployment
@@ -284,11 +327,9 @@ class _Run:
     def _reference_method(self) -> str:
         """Return how the reference answer is found here: the inventory may name another way than the test case."""
         first = self.nodes.names(self.case.nodes)[0]
-        variable = "disagg_reference"
-        method = self.options.extra_vars.get(variable) or self.nodes.variable(first, variable) or self.case.reference
-        if method not in reference.METHODS:
-            raise UsageError(f"{variable}: {method!r} is not one of {', '.join(reference.METHODS)}")
-        return str(method)
+        return reference.method(
+            self.case, lambda name: self.options.extra_vars.get(name) or self.nodes.variable(first, name)
+        )
 
     def _reference_answer(self, method: str, model: str) -> dict[str, Any] | None:
         """Return what one engine alone answers, unless provisioning finds it out."""
@@ -300,7 +341,7 @@ class _Run:
         names = {"disagg_run": run, "test_case": self.case.test_case}
         with self._phase("reference", model):
             self._single_runs.append(run)
-            alone = self._deploy("single_engine.yml", model, "reference", **names)
+            alone = self._deploy("single_engine.yml", cases.TrialName(model, None), "reference", **names)
             self.report.timing.engine_start += alone.ready_at - alone.started_at
             answer = reference.ask_single_engine(alone, self.case, engines.engine(self.case.engine))
             self._take_down(run, f"reference-teardown-{paths.slug(model)}")
@@ -318,14 +359,14 @@ class _Run:
         self._guarded(self.folder.unpack_logs)
         return outcome
 
-    def _sender(self, subject: Subject, log: Path) -> Callable[[str, dict[str, Any], float], Exchange]:
+    def _sender(self, deployment: Deployment, log: Path) -> Callable[[str, dict[str, Any], float], Exchange]:
         def watch() -> str | None:
             if self.interrupt.is_set():
                 return f"given up: {self.interrupt.signal_name}"
-            ended = subject.nodes.ended(subject.deployment.services)
+            ended = self.nodes.ended(deployment.services)
             if ended:
                 return f"service {ended[0].name} on {ended[0].node} has ended"
-            silent = subject.nodes.silent(SILENT_SECONDS)
+            silent = self.nodes.silent(SILENT_SECONDS)
             return f"{silent} has not answered for {SILENT_SECONDS} s" if silent else None
 
         def send(url: str, body: dict[str, Any], timeout: float) -> Exchange:
@@ -378,7 +419,8 @@ class _Run:
         }
         if deployment.image is not None:
             report.artifacts["image"] = deployment.image.model_dump()
-        result.served = deployment.model.model_dump(include={"path", "revision", "stand_in"})
+        if deployment.model is not None:
+            result.served = deployment.model.model_dump(include={"path", "revision", "stand_in"})
         report.timing.engine_start += deployment.ready_at - deployment.started_at
         if not report.versions:
             report.versions = versions.of(deployment, self.nodes)

@@ -25,6 +25,7 @@ class Options:
         results: folder that takes one folder per test case.
         wheel: a path, URL, version or artifact (see wheel_source.py); None takes the inventory's.
         models: only these of the declared models; empty takes all.
+        variants: only these of the declared variants; empty takes all.
         keep: leave the last deployment up.
         extra_vars: further variables for the playbooks.
         tell: told of every step, for a person.
@@ -35,6 +36,7 @@ class Options:
     results: Path = Path("run")
     wheel: str | None = None
     models: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
     keep: bool = False
     extra_vars: dict[str, Any] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda _text: None
@@ -49,7 +51,7 @@ class Options:
             UsageError: something cannot be done.
         """
         arguments.check_inventory(self.inventory)
-        arguments.models(case, self.models)
+        arguments.trials(case, self.models, self.variants)
         if self.wheel is not None and wheel_source.parse(self.wheel).source == "file":
             read_wheel(Path(self.wheel))
         engines.engine(case.engine)

@@ -23,7 +23,7 @@ from pyharness.playbook import PlaybookRunner
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pyharness.case import TestCase
+    from pyharness.case import TestCase, TrialName
     from pyharness.deployment import Deployment, Service
 
 RUN_ID = "RUN_ID"
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = common.parser("plan", "Print what a run would start on which node, without touching any.")
     parser.add_argument("test_case", metavar="TEST_CASE")
     common.add_inventory(parser)
-    common.add_choice_of_models(parser)
+    common.add_choice_of_trials(parser)
     common.add_extra_vars(parser)
     parser.add_argument("--wheel", metavar="SOURCE", help="the wheel to test; default: the inventory's")
     parser.add_argument("--json", action="store_true", help="print the deployments instead of text")
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     variables = common.extra_vars(options.extra_vars)
     if options.wheel is not None:
         variables["disagg_wheel"] = options.wheel
-    plan = planned(case, options.inventory, common.models(case, options.model), variables)
+    plan = planned(case, options.inventory, common.trials(case, options.model, options.variant), variables)
     if options.json:
         sys.stdout.write(json.dumps([entry.model_dump(mode="json") for entry in plan], indent=2) + "\n")
     else:
@@ -65,29 +65,38 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def planned(case: TestCase, inventory: Path, models: Sequence[str], variables: dict[str, Any]) -> list[Deployment]:
+def planned(
+    case: TestCase, inventory: Path, trials: Sequence[TrialName], variables: dict[str, Any]
+) -> list[Deployment]:
     """Return the deployments that a run would make, in its order.
 
     Args:
         case: the test case.
         inventory: the inventory's path.
-        models: which of its models.
+        trials: which of its trials.
         variables: further variables for the playbooks.
 
     Returns:
-        per model the one under test, after the one engine alone that it is compared with, where there is one.
+        per trial the one under test; before a model's first, the one engine alone that it is compared with, where there
+        is one.
 
     Raises:
         UsageError: the inventory does not say all that is needed.
     """
     result = []
+    models = {trial.model for trial in trials}
     with tempfile.TemporaryDirectory(prefix="disagg-e2e-plan-") as folder:
         runner = PlaybookRunner(inventory, Path(folder), lambda: False)
         try:
-            for model in models:
-                wanted = {"disagg_model": model, "models": list(models), **variables}
-                tested = _plan_one(runner, f"{case.test_case}.yml", case, inventory, {**wanted, "disagg_run": RUN_ID})
-                if tested.reference.method == "single_engine":
+            compared = set()
+            for trial in trials:
+                wanted: dict[str, Any] = {"disagg_model": trial.model} if trial.model else {}
+                wanted |= {"models": [name for name in case.models if name in models], **variables}
+                chosen = {"disagg_variant": trial.variant} if trial.variant else {}
+                chosen["disagg_run"] = RUN_ID
+                tested = _plan_one(runner, f"{case.test_case}.yml", case, inventory, {**wanted, **chosen})
+                if tested.reference.method == "single_engine" and trial.model not in compared:
+                    compared.add(trial.model)
                     alone = {**wanted, "disagg_run": f"{RUN_ID}-single"}
                     result.append(_plan_one(runner, "single_engine.yml", case, inventory, alone))
                 result.append(tested)
@@ -125,16 +134,26 @@ def _lines(case: TestCase, inventory: Path, plan: Sequence[Deployment]) -> Itera
     yield f"transport  {asked}{'' if asked == first.transport.declared else f' ({first.transport.declared} declared)'}"
     ports = ", ".join(f"{name} {port}" for name, port in case.ports.items())
     yield f"ports      free on every node: {ports}"
-    yield f"request    POST {first.entry}{case.request.path} {json.dumps(case.request.body)}"
-    yield f"answer     compared with {first.reference.method}"
+    if case.request is not None:
+        yield f"request    POST {first.entry}{case.request.path} {json.dumps(case.request.body)}"
+        pattern = f" /{case.request.pattern}/" if first.reference.method == "pattern" else ""
+        yield f"answer     compared with {first.reference.method}{pattern}"
+    if first.workload:
+        yield f"workload   {json.dumps(first.workload)}"
     for deployment in plan:
         yield ""
         alone = "" if deployment.reference.method != "none" else ", one engine alone, to compare with; then it is ended"
-        yield f"model {deployment.model.name} ({deployment.model.path}){alone}"
+        yield f"{_title(deployment)}{alone}"
         for node in deployment.nodes:
             for service in (entry for entry in deployment.services if entry.node == node):
                 yield f"  {node} ({service.address}): {service.name}, port {service.port}, ready at {service.ready_url}"
                 yield from (_INDENT + line for line in _command_lines(service))
+
+
+def _title(deployment: Deployment) -> str:
+    model = deployment.model
+    parts = [f"model {model.name} ({model.path})" if model else "", f"variant {deployment.variant}"]
+    return ", ".join(part for part in (parts if deployment.variant else parts[:1]) if part) or "services"
 
 
 def _command_lines(service: Service) -> Iterator[str]:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from pyharness.case import TrialName
+
 SCHEMA_VERSION = 1
 
 Verdict = Literal["pass", "fail", "error"]
@@ -31,7 +33,7 @@ class Failure(_Part):
     check: str
     evidence: str
     hint: str
-    model: str | None = None
+    trial: str | None = None
     spoils_judgement: bool = False
 
     @field_validator("evidence")
@@ -50,13 +52,32 @@ class Check(_Part):
     seconds: float
 
 
-class ModelResult(_Part):
-    """What the checks of one model gave."""
+class Expected(_Part):
+    """What the case declares of a trial and what was found, instead of a failure.
 
-    name: str
+    kind "failure": a known defect of the product showed. kind "unsupported": the platform refused, as it has to.
+    """
+
+    kind: Literal["failure", "unsupported"]
+    reason: str
+    check: str
+    evidence: str
+
+
+class ModelResult(_Part):
+    """What one trial gave: a model (null where none is served) in a variant (null where the case has none)."""
+
+    name: str | None
+    variant: str | None = None
     served: dict[str, Any] | None = None
     verdict: Verdict = "error"
+    expected: Expected | None = None
     checks: list[Check] = Field(default_factory=list)
+
+    @property
+    def trial(self) -> str:
+        """Which trial this is, as failures name it."""
+        return str(TrialName(self.name, self.variant))
 
 
 class Phase(_Part):
@@ -64,7 +85,7 @@ class Phase(_Part):
 
     name: str
     node: str | None = None
-    model: str | None = None
+    trial: str | None = None
     status: Literal["ok", "failed"]
     started_at: str
     seconds: float
@@ -111,17 +132,21 @@ class Report(_Part):
     failures: list[Failure] = Field(default_factory=list)
 
     def judge(self) -> Verdict:
-        """Set and return the verdict of each model and of the run.
+        """Set and return the verdict of each trial and of the run.
 
-        Pass needs every model judged and no failure at all. A failure that spoils the judgement makes it an error
+        Pass needs every trial judged and no failure at all. A failure that spoils the judgement makes it an error
         even if a product check failed too: with the wrong wheel loaded, nothing follows for the right one.
+        A trial that went as its declaration expects (it fails, or cannot run here) keeps its own verdict and leaves
+        the run's to the others; where there are no others, it is the run's.
         """
         for model in self.models:
-            model.verdict = _verdict(
-                [failure for failure in self.failures if failure.model == model.name], complete=bool(model.checks)
-            )
-        complete = bool(self.models) and all(model.checks for model in self.models)
-        self.verdict = _verdict(self.failures, complete=complete)
+            own = [failure for failure in self.failures if failure.trial == model.trial]
+            model.verdict = _verdict(own, complete=bool(model.checks))
+        judged = [model for model in self.models if model.expected is None]
+        expected = {model.trial for model in self.models if model.expected} if judged else set()
+        failures = [failure for failure in self.failures if failure.trial not in expected]
+        complete = bool(self.models) and all(model.checks for model in judged)
+        self.verdict = _verdict(failures, complete=complete)
         return self.verdict
 
     def to_json(self) -> dict[str, Any]:

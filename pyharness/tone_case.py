@@ -107,7 +107,7 @@ class ToneCase:
             inventory=self._get("DISAGG_INVENTORY"),
             engine={"name": self.case.engine},
             transport=results.TransportUse(declared=self.case.transport),
-            models=[results.ModelResult(name=name) for name in self.case.models],
+            models=[results.ModelResult(name=trial.model, variant=trial.variant) for trial in self.case.trials()],
         )
         failure = {"class": "configuration", "check": "usage", "evidence": told, "hint": "see tone_tests/README.md"}
         report.failures.append(results.Failure.model_validate({**failure, "spoils_judgement": True}))

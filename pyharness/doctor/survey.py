@@ -45,8 +45,16 @@ def look(inventory: Path, case: TestCase | None, extra: dict[str, Any]) -> Surve
     """
     variables: dict[str, Any] = {}
     if case is not None:
-        wants = {"models": case.models, "ports": sorted(case.ports.values()), "transport": case.transport}
-        variables = {"disagg_hosts": ":".join(case.nodes), "doctor_case": {**wants, "gpus": case.gpus.model_dump()}}
+        wants: dict[str, Any] = {
+            "engine": case.engine,
+            "models": case.models,
+            "ports": sorted(case.ports.values()),
+            "transport": case.transport,
+        }
+        variables = {
+            "disagg_hosts": ":".join(case.nodes),
+            "doctor_case": {**wants, "gpus": case.gpus.model_dump(exclude_none=True)},
+        }
     return _play(inventory, {**variables, **extra}, "look")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pyharness.verification.base import CheckFailed, Evidence
@@ -40,7 +41,9 @@ def read_answer(exchange: Exchange, engine: Engine) -> Answer:
     return answer
 
 
-def answer_correct(exchange: Exchange, engine: Engine, reference: dict[str, Any] | None, method: str) -> Evidence:
+def answer_correct(
+    exchange: Exchange, engine: Engine, reference: dict[str, Any] | None, method: str, pattern: str | None = None
+) -> Evidence:
     """Check status, form and text of the answer.
 
     Args:
@@ -48,8 +51,11 @@ def answer_correct(exchange: Exchange, engine: Engine, reference: dict[str, Any]
         engine: how to read it.
         reference: what one engine alone answers to the same request: text, and prompt_tokens where known.
         method: how that was found, for the report.
+        pattern: with method `pattern`, the regular expression that the text has to match, in either case.
     """
     answer = read_answer(exchange, engine)
+    if method == "pattern":
+        return _matching(exchange, answer, pattern or "")
     if reference is None:
         raise CheckFailed(
             f"there is no reference answer to compare with (method: {method})",
@@ -81,5 +87,23 @@ def answer_correct(exchange: Exchange, engine: Engine, reference: dict[str, Any]
             f"the prompt had {answer.prompt_tokens} tokens, and {reference['prompt_tokens']} for one engine alone",
             evidence,
             hint="the servers use another tokenizer than the reference",
+        )
+    return evidence
+
+
+def _matching(exchange: Exchange, answer: Answer, pattern: str) -> Evidence:
+    evidence = {
+        "status": exchange.status,
+        "seconds": round(exchange.seconds, 3),
+        "text": answer.text,
+        "prompt_tokens": answer.prompt_tokens,
+        "reference": {"pattern": pattern},
+        "reference_method": "pattern",
+    }
+    if not re.search(pattern, answer.text, re.IGNORECASE):
+        raise CheckFailed(
+            f"the text does not match /{pattern}/: {answer.text[:_SHOWN]!r}",
+            evidence,
+            hint="a KV cache that arrived damaged or incomplete does this; so does another model",
         )
     return evidence

@@ -11,10 +11,14 @@ from pyharness.results import Check, Failure
 from pyharness.verification.node_probe import NodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
+    from pyharness.case import TestCase
     from pyharness.deployment import Deployment
-    from pyharness.results import FailureClass
+    from pyharness.engines.base import Engine
+    from pyharness.exercise import Exchange
+    from pyharness.results import FailureClass, TransportUse
     from pyharness.verification.node_probe import Nodes
 
 Evidence = dict[str, Any]
@@ -49,16 +53,16 @@ class CheckFailed(Exception):  # noqa: N818 (a verdict, not an error of the prog
 
 @dataclass
 class Recorder:
-    """Runs checks and keeps what they gave, for one model or for the whole run.
+    """Runs checks and keeps what they gave, for one trial or for the whole run.
 
     Attributes:
-        model: the model's name; None for the run.
+        trial: which model, and in brackets which variant; None for the run.
         checks: results so far.
         failures: failures so far; the run's own list.
         on_result: told of each result.
     """
 
-    model: str | None
+    trial: str | None
     failures: list[Failure]
     checks: list[Check] = field(default_factory=list)
     on_result: Callable[[Check, str], None] = lambda _check, _message: None
@@ -104,16 +108,50 @@ class Recorder:
                 check=check,
                 evidence=message,
                 hint=hint,
-                model=self.model,
+                trial=self.trial,
                 spoils_judgement=spoils,
             )
         )
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What checks look at: a deployment, its nodes, and what the run was asked for."""
+class Trial:
+    """One deployment of a case on trial: what checks look at, and what they need for it.
 
+    Attributes:
+        case: the declaration.
+        deployment: what was deployed: one model in one variant.
+        nodes: where it runs.
+        engine: how to read what it answers.
+        recorder: takes the results of checks.
+        transport: takes which transport was used.
+        requested_wheel: what `--wheel` said; None where it was not given.
+        logs: folder for what the trial leaves.
+        send: posts a body to a URL within a time in seconds, watches the services meanwhile, and keeps the exchange.
+    """
+
+    case: TestCase
     deployment: Deployment
     nodes: Nodes
+    engine: Engine
+    recorder: Recorder
+    transport: TransportUse
     requested_wheel: str | None
+    logs: Path
+    send: Callable[[str, dict[str, Any], float], Exchange]
+
+    @property
+    def workload(self) -> dict[str, Any]:
+        """The case's figures, with what the inventory says in their place."""
+        return self.deployment.workload
+
+    def skip(self, checks: Iterable[str], reason: str) -> None:
+        """Record checks that cannot be made any more. What stopped them is a failure of its own."""
+        for check in checks:
+            self.recorder.skip(check, reason)
+
+    def note_transport(self, used: str | None, evidence: list[dict[str, Any]]) -> None:
+        """Keep what was used for the run: one transport only if every trial used the same."""
+        first = not self.transport.evidence
+        self.transport.used = used if first or self.transport.used == used else None
+        self.transport.evidence += [{"trial": self.recorder.trial, **entry} for entry in evidence]

@@ -9,18 +9,18 @@ from pyharness.verification.base import CheckFailed
 
 if TYPE_CHECKING:
     from pyharness.exercise import Exchange
-    from pyharness.verification.base import Subject
+    from pyharness.verification.base import Trial
 
 # "discard" (RFC 863). Nobody serves it, so a machine that is there refuses it at once, also when a service of its own
 # has stopped taking connections.
 _CLOSED_PORT = 9
 
 
-def failed_request(subject: Subject, done: Exchange) -> None:
+def failed_request(trial: Trial, done: Exchange) -> None:
     """If a request failed for a reason of its own, say that rather than what the router makes of it.
 
     Args:
-        subject: the deployment that was asked.
+        trial: whose deployment was asked.
         done: how it went.
 
     Raises:
@@ -29,17 +29,17 @@ def failed_request(subject: Subject, done: Exchange) -> None:
     """
     if done.status == 200 and not done.problem:
         return
-    ended = subject.nodes.ended(subject.deployment.services)
+    ended = trial.nodes.ended(trial.deployment.services)
     if ended:
-        failure = services.died(subject, ended[0])
+        failure = services.died(trial, ended[0])
         failure.evidence["exchange"] = done.transcript()
         raise failure
-    _network_is_whole(subject, done)
+    _network_is_whole(trial, done)
 
 
-def _network_is_whole(subject: Subject, done: Exchange) -> None:
+def _network_is_whole(trial: Trial, done: Exchange) -> None:
     """Have every node knock at the services of the others."""
-    deployment = subject.deployment
+    deployment = trial.deployment
     doors = {
         node: [
             (service.address, port)
@@ -50,7 +50,7 @@ def _network_is_whole(subject: Subject, done: Exchange) -> None:
         for node in deployment.nodes
     }
     doors = {node: asked for node, asked in doors.items() if asked}
-    seen = subject.nodes.probe([], reach=doors)
+    seen = trial.nodes.probe([], reach=doors)
     for node, knocked in doors.items():
         answered = {address for (address, _port), yes in zip(knocked, seen[node]["reached"], strict=True) if yes}
         cut_off = sorted({address for address, _port in knocked} - answered)

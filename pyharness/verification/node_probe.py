@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pyharness.deployment import Service
 
 _UTILS = paths.COLLECTION / "plugins" / "module_utils"
-# What of a Mooncake wheel a process loads: its native libraries.
-MOONCAKE_LIBRARIES = r"/mooncake[^/]*/[^/]+\.so"
+# What of a Mooncake wheel a process loads: its native libraries, or one of its programs, which is the process itself.
+MOONCAKE_LIBRARIES = r"/mooncake[^/]*/(?:[^/]+\.so|mooncake_(?:master|client)\b)"
 
 _SCRIPT = """
 import json

@@ -8,22 +8,25 @@ from pyharness import exercise
 from pyharness.verification.base import CheckFailed, Evidence
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pyharness.deployment import Service
-    from pyharness.engines.base import Engine
-    from pyharness.verification.base import Subject
+    from pyharness.verification.base import Trial
 
 # proc(5) gives a process's start in ticks of 10 ms, relative to a boot time in whole seconds.
 _START_TOLERANCE_SECONDS = 1.5
 _ANSWER_SECONDS = 10.0
+# Kinds of services that serve a model; a router, a master or an agent does not.
+SERVING = ("prefill", "decode", "single")
 
 
-def died(subject: Subject, service: Service) -> CheckFailed:
+def died(trial: Trial, service: Service) -> CheckFailed:
     """Return the failure that a service has ended: with its node, or by itself, with its last words.
 
     Raises:
         NodeError: its node cannot be asked.
     """
-    up_since = subject.nodes.probe([], nodes=[service.node]).get(service.node, {}).get("up_since")
+    up_since = trial.nodes.probe([], nodes=[service.node]).get(service.node, {}).get("up_since")
     if up_since is not None and up_since > service.started_at + _START_TOLERANCE_SECONDS:
         lived = up_since - service.started_at
         return CheckFailed(
@@ -33,7 +36,7 @@ def died(subject: Subject, service: Service) -> CheckFailed:
             class_="infrastructure",
             spoils_judgement=True,
         )
-    tail = subject.nodes.log_tail(service)
+    tail = trial.nodes.log_tail(service)
     return CheckFailed(
         f"service {service.name} on {service.node} (pid {service.pid}) has ended since it was ready, as a whole or "
         "one of its processes; its last lines in "
@@ -43,16 +46,21 @@ def died(subject: Subject, service: Service) -> CheckFailed:
     )
 
 
-def services_are_ours(subject: Subject, engine: Engine) -> Evidence:
-    """Check for every service its process's start, the owner of its socket and the model that it says it serves."""
-    deployment = subject.deployment
-    found = subject.nodes.probe(deployment.services)
+def services_are_ours(trial: Trial, kinds: Collection[str] = SERVING) -> Evidence:
+    """Check for every service its process's start and the owner of its socket, and the model that it says it serves.
+
+    Args:
+        trial: whose services.
+        kinds: the kinds of services that serve a model and say which.
+    """
+    deployment = trial.deployment
+    found = trial.nodes.probe(deployment.services)
     evidence: dict[str, Any] = {}
     for service in deployment.services:
         seen = found[service.node]["services"][service.name]
         process = seen["process"]
         if process is None or process["state"] == "Z":
-            raise died(subject, service)
+            raise died(trial, service)
         if process["run"] != deployment.run_id or abs(process["started_at"] - service.started_at) > (
             _START_TOLERANCE_SECONDS
         ):
@@ -63,13 +71,13 @@ def services_are_ours(subject: Subject, engine: Engine) -> Evidence:
                 class_="infrastructure",
                 spoils_judgement=True,
             )
-        evidence[service.name] = _socket_owner(subject, service, seen)
-        if service.kind != "router":
-            evidence[service.name]["models"] = _model(subject, service, engine)
+        evidence[service.name] = _socket_owner(trial, service, seen)
+        if service.kind in kinds:
+            evidence[service.name]["models"] = _model(trial, service)
     return evidence
 
 
-def _socket_owner(subject: Subject, service: Service, seen: dict[str, Any]) -> dict[str, Any]:
+def _socket_owner(trial: Trial, service: Service, seen: dict[str, Any]) -> dict[str, Any]:
     strangers = [
         listener
         for listener in seen["listeners"]
@@ -88,7 +96,7 @@ def _socket_owner(subject: Subject, service: Service, seen: dict[str, Any]) -> d
         )
     return {
         "node": service.node,
-        "run": subject.deployment.run_id,
+        "run": trial.deployment.run_id,
         "pid": service.pid,
         "started_at": seen["process"]["started_at"],
         "socket": f"{seen['listeners'][0]['address']}:{service.port}",
@@ -96,14 +104,14 @@ def _socket_owner(subject: Subject, service: Service, seen: dict[str, Any]) -> d
     }
 
 
-def _model(subject: Subject, service: Service, engine: Engine) -> list[str]:
-    wanted = subject.deployment.model.name
-    exchange = exercise.get(service.url + engine.models_path, _ANSWER_SECONDS)
+def _model(trial: Trial, service: Service) -> list[str]:
+    wanted = trial.deployment.served.name
+    exchange = exercise.get(service.url + trial.engine.models_path, _ANSWER_SECONDS)
     try:
-        models = engine.served_models(exchange.json())
+        models = trial.engine.served_models(exchange.json())
     except ValueError as error:
-        if subject.nodes.ended([service]):
-            raise died(subject, service) from error
+        if trial.nodes.ended([service]):
+            raise died(trial, service) from error
         raise CheckFailed(
             f"{service.name} on {service.node} does not say which model it serves: {exchange.problem or error}",
             {"exchange": exchange.transcript()},

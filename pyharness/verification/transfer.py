@@ -17,8 +17,7 @@ from pyharness.verification.base import CheckFailed, Evidence
 
 if TYPE_CHECKING:
     from pyharness.deployment import Deployment, Service
-    from pyharness.engines.base import Engine
-    from pyharness.verification.base import Subject
+    from pyharness.verification.base import Trial
 
 _METRICS_SECONDS = 10.0
 # A scheduler writes its counters in its own time: how long to wait for the transfer to show.
@@ -43,9 +42,9 @@ def _servers(deployment: Deployment) -> list[Service]:
     return deployment.of_kind("prefill") + deployment.of_kind("decode")
 
 
-def _read_counters(services: list[Service], engine: Engine) -> dict[str, Counters]:
-    result = {}
-    for service in services:
+def _read_counters(trial: Trial) -> dict[str, Counters]:
+    result, engine = {}, trial.engine
+    for service in _servers(trial.deployment):
         exchange = exercise.get(service.url + engine.metrics_path, _METRICS_SECONDS)
         try:
             usable = exchange.status == 200 and exchange.body
@@ -55,41 +54,41 @@ def _read_counters(services: list[Service], engine: Engine) -> dict[str, Counter
     return result
 
 
-def snapshot(subject: Subject, engine: Engine) -> Snapshot:
+def snapshot(trial: Trial) -> Snapshot:
     """Read all counters, once the one-token request before shows in them or has had the time to.
 
     Every deployment starts its servers anew, so a first transfer that shows is that request's.
     """
-    servers = _servers(subject.deployment)
+    servers = _servers(trial.deployment)
     deadline = time.monotonic() + _COUNTERS_LATE_SECONDS
     while True:
-        counters = _read_counters(servers, engine)
-        senders = [counters[service.name].transfers for service in subject.deployment.of_kind("prefill")]
+        counters = _read_counters(trial)
+        senders = [counters[service.name].transfers for service in trial.deployment.of_kind("prefill")]
         if any(senders) or time.monotonic() > deadline:
             break
         time.sleep(_POLL_SECONDS)
-    return Snapshot(counters, subject.nodes.probe(servers, traffic=True))
+    return Snapshot(counters, trial.nodes.probe(servers, traffic=True))
 
 
-def snapshot_after(subject: Subject, engine: Engine, before: Snapshot, prompt_tokens: int | None) -> Snapshot:
+def snapshot_after(trial: Trial, before: Snapshot, prompt_tokens: int | None) -> Snapshot:
     """Read all counters after the request, once the transfer shows in them or has had the time to."""
-    servers = _servers(subject.deployment)
-    expected = expected_bytes(subject.deployment, prompt_tokens)
+    servers = _servers(trial.deployment)
+    expected = expected_bytes(trial.deployment, prompt_tokens)
     deadline = time.monotonic() + _COUNTERS_LATE_SECONDS
     while True:
-        counters = _read_counters(servers, engine)
-        moved = _moved(before.counters, counters, subject.deployment)
+        counters = _read_counters(trial)
+        moved = _moved(before.counters, counters, trial.deployment)
         if (moved is not None and moved >= (expected or 1)) or time.monotonic() > deadline:
             break
         time.sleep(_POLL_SECONDS)
-    return Snapshot(counters, subject.nodes.probe(servers, traffic=True))
+    return Snapshot(counters, trial.nodes.probe(servers, traffic=True))
 
 
 def expected_bytes(deployment: Deployment, prompt_tokens: int | None) -> int | None:
     """Return the KV cache of the prompt in this model, in bytes; None where the model's shape is not known."""
-    if deployment.model.config is None or prompt_tokens is None:
+    if deployment.served.config is None or prompt_tokens is None:
         return None
-    return prompt_tokens * bytes_per_token(deployment.model.config)
+    return prompt_tokens * bytes_per_token(deployment.served.config)
 
 
 def _tensor_parallel(deployment: Deployment) -> int:
@@ -122,9 +121,9 @@ def _moved(before: dict[str, Counters], after: dict[str, Counters], deployment: 
     return sum(known) if known else None
 
 
-def kv_cache_moved(subject: Subject, before: Snapshot, after: Snapshot, prompt_tokens: int | None) -> Evidence:
+def kv_cache_moved(trial: Trial, before: Snapshot, after: Snapshot, prompt_tokens: int | None) -> Evidence:
     """Check that the bytes of this prompt's KV cache moved, no transfer failed, and decode prefilled nothing."""
-    deployment = subject.deployment
+    deployment = trial.deployment
     expected = expected_bytes(deployment, prompt_tokens)
     moved = _moved(before.counters, after.counters, deployment)
     change = {
@@ -226,7 +225,7 @@ def _rdma_bytes(deployment: Deployment, before: Snapshot, after: Snapshot) -> di
 
 
 def transport_used(
-    subject: Subject, before: Snapshot, after: Snapshot, prompt_tokens: int | None
+    trial: Trial, before: Snapshot, after: Snapshot, prompt_tokens: int | None
 ) -> tuple[str | None, list[dict[str, Any]]]:
     """Say which transport carried the KV cache.
 
@@ -236,7 +235,7 @@ def transport_used(
     Returns:
         "tcp", "rdma" or None (neither carried it, or both did), and the evidence.
     """
-    deployment = subject.deployment
+    deployment = trial.deployment
     needed = expected_bytes(deployment, prompt_tokens) or 1
     tcp = tcp_bytes(deployment, before, after)
     rdma = _rdma_bytes(deployment, before, after)

@@ -18,12 +18,12 @@ from pyharness.verification.base import CheckFailed, Evidence
 from pyharness.verification.node_probe import MOONCAKE_LIBRARIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
-    from pyharness.verification.base import Subject
+    from pyharness.verification.base import Trial
 
 # The services that move the KV cache; the router does not load Mooncake.
-_KINDS = ("prefill", "decode")
+MOVES_KV_CACHE = ("prefill", "decode")
 
 
 @dataclass(frozen=True)
@@ -70,22 +70,27 @@ def _digests(record: str) -> Iterator[tuple[str, str]]:
             yield name, base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
 
 
-def wheel_in_use(subject: Subject) -> Evidence:
-    """Check version, digest and the native libraries that the processes have loaded."""
-    deployment = subject.deployment
+def wheel_in_use(trial: Trial, kinds: Collection[str] = MOVES_KV_CACHE) -> Evidence:
+    """Check version, digest and the native libraries that the processes have loaded.
+
+    Args:
+        trial: whose services.
+        kinds: the kinds of services that load Mooncake.
+    """
+    deployment = trial.deployment
     facts = read_wheel(Path(deployment.wheel.file))
     evidence: dict[str, Any] = {"wheel": Path(deployment.wheel.file).name, "version": facts.version}
-    _is_the_one_asked_for(subject, facts)
-    services = [service for service in deployment.services if service.kind in _KINDS]
+    _is_the_one_asked_for(trial, facts)
+    services = [service for service in deployment.services if service.kind in kinds]
     if not services:
         raise CheckFailed(
-            f"none of the deployed services moves a KV cache (kinds: {', '.join(_KINDS)})",
+            f"none of the deployed services loads Mooncake (kinds: {', '.join(kinds)})",
             evidence,
             hint="the test case's playbook has to deploy them",
             class_="test",
             spoils_judgement=True,
         )
-    found = subject.nodes.probe(services, libraries=MOONCAKE_LIBRARIES)
+    found = trial.nodes.probe(services, libraries=MOONCAKE_LIBRARIES)
     sources: dict[str, dict[str, int]] = {}
     for service in services:
         loaded = found[service.node]["services"][service.name]["libraries"]
@@ -112,7 +117,7 @@ def wheel_in_use(subject: Subject) -> Evidence:
         modules = [name for name in facts.files if name.endswith(".py")]
         files = {f"{_root(loaded[0], facts)}/{name}": service.pid for name in modules}
         sources.setdefault(service.node, {}).update(files)
-    _sources_are_the_wheels(subject, facts, sources)
+    _sources_are_the_wheels(trial, facts, sources)
     evidence["python_files_compared"] = sum(len(paths) for paths in sources.values())
     return evidence
 
@@ -123,11 +128,11 @@ def _root(entry: dict[str, Any], facts: WheelFacts) -> str:
     return str(entry["path"]).removesuffix(f"/{name}")
 
 
-def _sources_are_the_wheels(subject: Subject, facts: WheelFacts, sources: dict[str, dict[str, int]]) -> None:
+def _sources_are_the_wheels(trial: Trial, facts: WheelFacts, sources: dict[str, dict[str, int]]) -> None:
     """Compare the Python files beside the loaded libraries, which no memory map shows."""
     if not any(sources.values()):
         return
-    for node, answer in subject.nodes.probe([], files=sources).items():
+    for node, answer in trial.nodes.probe([], files=sources).items():
         for path, digest in answer["files"].items():
             if not any(path.endswith(f"/{name}") and digest == wanted for name, wanted in facts.files.items()):
                 raise CheckFailed(
@@ -139,11 +144,11 @@ def _sources_are_the_wheels(subject: Subject, facts: WheelFacts, sources: dict[s
                 )
 
 
-def _is_the_one_asked_for(subject: Subject, facts: WheelFacts) -> None:
+def _is_the_one_asked_for(trial: Trial, facts: WheelFacts) -> None:
     """Compare what was provisioned with what the caller asked for."""
-    if subject.requested_wheel is None:
+    if trial.requested_wheel is None:
         return
-    deployed, asked = subject.deployment.wheel, wheel_source.parse(subject.requested_wheel)
+    deployed, asked = trial.deployment.wheel, wheel_source.parse(trial.requested_wheel)
     if not asked.is_deployed(sha256=facts.sha256, version=facts.version, origin=deployed.origin):
         raise CheckFailed(
             f"--wheel {asked.told} was asked for, and {facts.name} {facts.version} ({facts.sha256[:12]}…) was deployed",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pyharness import results
+from pyharness import case, results
 from pyharness.deployment import Deployment, Service
-from pyharness.verification.base import Subject
+from pyharness.engines.sglang import SGLang
+from pyharness.exercise import Exchange, not_asked
+from pyharness.verification.base import Recorder, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from pyharness.verification.node_probe import Nodes
 
@@ -113,9 +115,27 @@ def as_nodes(nodes: FakeNodes) -> Nodes:
     return cast("Nodes", nodes)
 
 
-def make_subject(nodes: FakeNodes, deployment: Deployment | None = None, wheel: str | None = None) -> Subject:
-    """Return what checks look at."""
-    return Subject(deployment or make_deployment(), as_nodes(nodes), wheel)
+def make_trial(
+    nodes: FakeNodes, deployment: Deployment | None = None, wheel: str | None = None, **changes: Any
+) -> Trial:
+    """Return what checks look at; nobody answers what it sends."""
+    values: dict[str, Any] = {
+        "case": case.load("test_1p1d_erdma"),
+        "deployment": deployment or make_deployment(),
+        "nodes": as_nodes(nodes),
+        "engine": SGLang(),
+        "recorder": Recorder("org/model", []),
+        "transport": results.TransportUse(declared="rdma", requested="tcp"),
+        "requested_wheel": wheel,
+        "logs": Path("/nonexistent"),
+        "send": nobody_answers,
+    }
+    return Trial(**{**values, **changes})
+
+
+def nobody_answers(url: str, _body: dict[str, Any], _timeout: float) -> Exchange:
+    """Stand in for `Trial.send`."""
+    return not_asked(url)
 
 
 def make_report(**changes: Any) -> results.Report:
@@ -140,7 +160,7 @@ def make_check(check: str = "answer_correct", status: results.Status = "pass") -
 def make_failure(**changes: Any) -> results.Failure:
     """Return a product failure of the model."""
     values = {"class": "product", "check": "answer_correct", "evidence": "wrong text", "hint": "look", **changes}
-    return results.Failure.model_validate({"model": "org/model", **values})
+    return results.Failure.model_validate({"trial": "org/model", **values})
 
 
 def write_wheel(folder: Path, files: dict[str, bytes], *, version: str = "1.0", name: str = "demo") -> Path:

@@ -8,8 +8,8 @@ import pytest
 
 from pyharness.exercise import Exchange
 from pyharness.verification import blame
-from pyharness.verification.base import CheckFailed, Subject
-from tests.unit.builders import FakeNodes, as_nodes, make_deployment
+from pyharness.verification.base import CheckFailed
+from tests.unit.builders import FakeNodes, make_trial
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
@@ -18,7 +18,7 @@ GOOD = Exchange("POST", "http://router/generate", {}, 200, {}, "{}", None, 1.0)
 
 
 def ask(nodes: FakeNodes, done: Exchange = FAILED) -> None:
-    blame.failed_request(Subject(make_deployment(), as_nodes(nodes), None), done)
+    blame.failed_request(make_trial(nodes), done)
 
 
 def reached(one: list[bool], two: list[bool]) -> dict[str, dict[str, Any]]:

@@ -114,7 +114,7 @@ def test_a_typo_in_a_key_gets_the_nearest(tmp_path: Path, key: str, typo: str, s
 
 @pytest.mark.parametrize("key", RIGHT)
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
-    with pytest.raises(UsageError, match=rf"test_it\.yml: {key}: is missing$"):
+    with pytest.raises(UsageError, match=rf"test_it\.yml: {key}: is missing"):
         load(tmp_path, {name: value for name, value in RIGHT.items() if name != key})
 
 
@@ -201,3 +201,55 @@ def test_any_mapping_is_a_test_case_or_one_line(tmp_path: Path, document: dict[s
 @given(text=st.text(st.characters(codec="utf-8")) | st.text(alphabet="[]{}:,-!&*?|>'\"%@ \n\tab01", max_size=40))
 def test_any_text_is_a_test_case_or_one_line(tmp_path: Path, text: str) -> None:
     outcome(tmp_path, text)
+
+
+def varied(**changes: Any) -> dict[str, Any]:
+    variants = [{"name": "one", "set": {"layout": "page_first"}}, {"name": "two", "models": [RIGHT["models"][0]]}]
+    return {**copy.deepcopy(RIGHT), "variants": variants, **changes}
+
+
+def test_each_model_is_tried_in_each_variant_that_takes_it(tmp_path: Path) -> None:
+    declared = load(
+        tmp_path, varied(models=["org/a", "org/b"], variants=[{"name": "x"}, {"name": "y", "models": ["org/a"]}])
+    )
+    assert [str(trial) for trial in declared.trials()] == ["org/a [x]", "org/a [y]", "org/b [x]"]
+    assert [trial.slug for trial in declared.trials(["org/a"], ["y"])] == ["org__a.y"]
+    assert declared.trials(["org/b"], ["y"]) == []
+
+
+def test_a_case_without_models_and_variants_is_one_trial(tmp_path: Path) -> None:
+    document = {key: value for key, value in RIGHT.items() if key not in ("request", "reference")}
+    (trial,) = load(tmp_path, {**document, "models": []}).trials()
+    assert (trial.model, trial.variant, str(trial), trial.slug) == (None, None, "services", "services")
+
+
+def test_a_verification_that_sends_what_is_not_declared_is_told_so(tmp_path: Path) -> None:
+    document = {key: value for key, value in RIGHT.items() if key not in ("request", "reference")}
+    declared = load(tmp_path, document)
+    assert declared.prompt == ""
+    with pytest.raises(UsageError, match="request: is missing"):
+        _ = declared.asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"variants": [{"name": "a"}, {"name": "a"}]}, "variants: a stands twice"),
+        ({"variants": [{"name": "A b"}]}, "variants.0.name: string should match pattern"),
+        ({"variants": [{"name": "a", "model": ["x"]}]}, "variants.0.model: no such key; did you mean models?"),
+        ({"variants": [{"name": "a", "models": ["org/none"]}]}, "variants.a.models: org/none is not one of models"),
+        (
+            {"variants": [{"name": "a", "unsupported": {"platform": "cpu", "refusal": "(", "reason": "x"}}]},
+            "variants.0.unsupported.refusal: has to be a regular expression",
+        ),
+        (
+            {"variants": [{"name": "a", "expected_failure": {"chek": "x"}}]},
+            "variants.0.expected_failure.chek: no such key; did you mean check?",
+        ),
+        ({"reference": "pattern"}, "request.pattern: is missing, and reference is pattern"),
+    ],
+)
+def test_a_mistake_in_what_varies_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, {**copy.deepcopy(RIGHT), **changes})
+    assert str(caught.value).startswith(f"{tmp_path / 'test_it.yml'}: {said}")

@@ -42,7 +42,7 @@ def test_a_failed_task_spoils_even_a_successful_end() -> None:
 
 def test_a_timeout_is_the_infrastructures() -> None:
     (failure,) = diagnosis.explain(outcome(status="timeout"), "deploy", "org/model")
-    assert (failure.class_, failure.check, failure.model) == ("infrastructure", "deploy", "org/model")
+    assert (failure.class_, failure.check, failure.trial) == ("infrastructure", "deploy", "org/model")
     assert failure.evidence == "the playbook did not end within its time and was stopped after 12 s"
     assert "logs/ansible/deploy*.log" in failure.hint
 

@@ -33,7 +33,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(lifecycle, "PlaybookRunner", subject.runner)
     monkeypatch.setattr(lifecycle, "Nodes", subject.nodes)
     monkeypatch.setattr(job, "verify", subject.verify)
-    monkeypatch.setattr(job, "exercise_model", subject.exercise)
+    monkeypatch.setattr(job, "exercise", subject.exercise)
     subject.method = "transformers"
     return subject
 
@@ -138,7 +138,7 @@ def test_a_product_failure_does_not_spare_the_other_models(world: World) -> None
     world.on["answer_correct"] = raising(CheckFailed("wrong text", hint="look"))
     report = world.live()
     assert report.verdict == "fail"
-    assert [failure.model for failure in report.failures] == MODELS
+    assert [failure.trial for failure in report.failures] == MODELS
     assert world.played == ["provision", *DEPLOYS, "teardown"]
 
 
@@ -241,7 +241,7 @@ def test_the_inventory_says_how_the_reference_is_found(world: World) -> None:
     world.method = "guessed"
     report = world.live()
     assert report.failures[0].evidence == (
-        "disagg_reference: 'guessed' is not one of transformers, single_engine, recorded"
+        "disagg_reference: 'guessed' is not one of transformers, single_engine, recorded, pattern, none"
     )
 
 

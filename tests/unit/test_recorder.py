@@ -41,7 +41,7 @@ def test_a_check_that_fails_is_a_failure_with_evidence_and_hint() -> None:
             check="wheel_in_use",
             evidence="wrong",
             hint="look",
-            model="org/model",
+            trial="org/model",
             spoils_judgement=True,
         )
     ]

@@ -53,7 +53,7 @@ def test_a_failure_of_one_model_leaves_the_other_its_pass() -> None:
 
 
 def test_a_failure_of_the_run_is_no_models_own() -> None:
-    report = make_report(failures=[make_failure(**{"model": None, "class": "infrastructure"})])
+    report = make_report(failures=[make_failure(**{"trial": None, "class": "infrastructure"})])
     assert report.judge() == "error"
     assert report.models[0].verdict == "pass"
 
@@ -62,6 +62,31 @@ def test_a_model_without_checks_is_not_judged() -> None:
     unchecked = results.ModelResult(name="org/other")
     report = make_report(models=[two_models()[0].model_dump(), unchecked.model_dump()])
     assert report.judge() == "error"
+    assert [model.verdict for model in report.models] == ["pass", "error"]
+
+
+EXPECTED = {"kind": "failure", "reason": "known", "check": "hit", "evidence": "0 tokens"}
+
+
+def test_a_trial_that_went_as_declared_leaves_the_verdict_to_the_others() -> None:
+    models = [two_models()[0].model_dump(), {**two_models()[1].model_dump(), "expected": EXPECTED}]
+    report = make_report(models=models, failures=[make_failure(trial="org/other")])
+    assert report.judge() == "pass"
+    assert [model.verdict for model in report.models] == ["pass", "fail"]
+
+
+@pytest.mark.parametrize(("class_", "verdict"), [("product", "fail"), ("unsupported", "error")])
+def test_where_nothing_else_was_judged_what_was_expected_is_the_verdict(class_: str, verdict: str) -> None:
+    models = [{**two_models()[0].model_dump(), "expected": EXPECTED}]
+    report = make_report(models=models, failures=[make_failure(**{"class": class_})])
+    assert report.judge() == verdict
+
+
+def test_a_refusal_before_any_check_leaves_the_run_complete() -> None:
+    refused = {"name": "org/other", "expected": {**EXPECTED, "kind": "unsupported"}}
+    failure = make_failure(**{"class": "unsupported", "trial": "org/other"})
+    report = make_report(models=[two_models()[0].model_dump(), refused], failures=[failure])
+    assert report.judge() == "pass"
     assert [model.verdict for model in report.models] == ["pass", "error"]
 
 

@@ -143,8 +143,8 @@ def test_junit_counts_each_check_once(tmp_path: Path) -> None:
         failures=[
             make_failure(check="b"),
             make_failure(**{"class": "configuration", "check": "c"}),
-            make_failure(**{"class": "infrastructure", "check": "nodes_clean", "model": None}),
-            make_failure(**{"class": "infrastructure", "check": "provision", "model": None}),
+            make_failure(**{"class": "infrastructure", "check": "nodes_clean", "trial": None}),
+            make_failure(**{"class": "infrastructure", "check": "provision", "trial": None}),
         ],
     )
     suite = written(tmp_path, report)
@@ -166,7 +166,7 @@ def test_junit_counts_each_check_once(tmp_path: Path) -> None:
 
 def test_junit_blames_the_model_that_failed(tmp_path: Path) -> None:
     models = [{"name": name, "checks": [make_check("a").model_dump()]} for name in ("org/model", "org/other")]
-    suite = written(tmp_path, make_report(models=models, failures=[make_failure(check="a", model="org/other")]))
+    suite = written(tmp_path, make_report(models=models, failures=[make_failure(check="a", trial="org/other")]))
     assert [case.get("classname") for case in suite if len(case)] == ["test_it.org/other"]
 
 
@@ -255,5 +255,5 @@ def test_an_archives_links_and_pipes_are_not_taken(tmp_path: Path, kind: bytes) 
 
 def test_logs_of_a_model_have_their_folder(tmp_path: Path) -> None:
     folder = ResultsDir(tmp_path, "test_it")
-    assert folder.model_logs("org__model") == folder.model_logs("org__model")
+    assert folder.trial_logs("org__model") == folder.trial_logs("org__model")
     assert (tmp_path / "test_it" / "logs" / "org__model").is_dir()

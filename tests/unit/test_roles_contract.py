@@ -183,7 +183,7 @@ def test_a_test_case_has_all_that_goes_by_its_name(name: str) -> None:
     assert verification.is_file()
     text = verification.read_text(encoding="utf-8")
     assert "def verify(" in text
-    assert "def exercise_model(" in text
+    assert "def exercise(" in text
 
 
 @pytest.mark.parametrize("folder", [paths.PLAYBOOKS, paths.PROJECT / "pyharness" / "verification"])

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from pyharness import exercise
-from pyharness.engines.sglang import SGLang
 from pyharness.verification.base import CheckFailed
 from pyharness.verification.services import died, services_are_ours
-from tests.unit.builders import PIDS, RUN, FakeNodes, make_service, make_subject
+from tests.unit.builders import PIDS, RUN, FakeNodes, make_service, make_trial
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
@@ -55,12 +54,12 @@ def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 
 def refused(answer: dict[str, dict[str, Any]], *dead: str) -> CheckFailed:
     with pytest.raises(CheckFailed) as caught:
-        services_are_ours(make_subject(FakeNodes(answer, dead=dead)), SGLang())
+        services_are_ours(make_trial(FakeNodes(answer, dead=dead)))
     return caught.value
 
 
 def test_services_as_deployed_are_ours() -> None:
-    evidence = services_are_ours(make_subject(FakeNodes(found())), SGLang())
+    evidence = services_are_ours(make_trial(FakeNodes(found())))
     assert evidence["decode"] == {
         "node": "two",
         "run": RUN,
@@ -136,15 +135,15 @@ def test_a_server_that_ended_meanwhile_is_told_as_ended(served: dict[str, str | 
 
 
 def test_the_failure_of_an_ended_service_names_its_log() -> None:
-    failure = died(make_subject(FakeNodes({})), make_service("decode"))
+    failure = died(make_trial(FakeNodes({})), make_service("decode"))
     assert "/var/log/decode.log" in str(failure)
     assert failure.evidence["pid"] == 102
 
 
 def test_a_service_that_went_down_with_its_node_is_not_the_products_failure() -> None:
     service = make_service("decode")
-    failure = died(make_subject(FakeNodes({"two": {"up_since": service.started_at + 60}})), service)
+    failure = died(make_trial(FakeNodes({"two": {"up_since": service.started_at + 60}})), service)
     assert (failure.class_, failure.spoils_judgement) == ("infrastructure", True)
     assert "two was restarted 60 s after decode had been started there" in str(failure)
     before = FakeNodes({"two": {"up_since": service.started_at - 60}})
-    assert died(make_subject(before), service).class_ == "product"
+    assert died(make_trial(before), service).class_ == "product"

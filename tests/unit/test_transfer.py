@@ -8,11 +8,10 @@ import pytest
 
 from pyharness import exercise
 from pyharness.engines.base import Counters
-from pyharness.engines.sglang import SGLang
 from pyharness.verification import transfer
 from pyharness.verification.base import CheckFailed
 from pyharness.verification.transfer import Snapshot
-from tests.unit.builders import BYTES_PER_TOKEN, FakeNodes, make_deployment, make_subject
+from tests.unit.builders import BYTES_PER_TOKEN, FakeNodes, make_deployment, make_trial
 
 if TYPE_CHECKING:
     from pyharness.deployment import Deployment
@@ -48,7 +47,7 @@ def after(sent: int = WHOLE, *, failed: int = 0, prefill: int = TOKENS, decode: 
 
 
 def moved(now: Snapshot, deployment: Deployment | None = None, tokens: int | None = TOKENS) -> dict[str, Any]:
-    subject = make_subject(FakeNodes(SILENT), deployment)
+    subject = make_trial(FakeNodes(SILENT), deployment)
     return transfer.kv_cache_moved(subject, BEFORE, now, tokens)
 
 
@@ -206,7 +205,7 @@ def over_rdma(sent: int | None, received: int | None, state: str | None = "4: AC
 
 
 def used(before: Snapshot, now: Snapshot, tokens: int | None = TOKENS) -> tuple[str | None, list[dict[str, Any]]]:
-    return transfer.transport_used(make_subject(FakeNodes(SILENT)), before, now, tokens)
+    return transfer.transport_used(make_trial(FakeNodes(SILENT)), before, now, tokens)
 
 
 def test_tcp_is_what_carried_the_prompts_bytes() -> None:
@@ -304,7 +303,7 @@ def test_a_snapshot_reads_counters_and_kernel(monkeypatch: pytest.MonkeyPatch) -
         return answer(metrics(WHOLE))
 
     monkeypatch.setattr(exercise, "get", get)
-    seen = transfer.snapshot(make_subject(nodes), SGLang())
+    seen = transfer.snapshot(make_trial(nodes))
     assert asked == ["http://127.0.0.41:30001/metrics", "http://127.0.0.42:30001/metrics"]
     assert seen.counters["prefill"] == Counters(WHOLE, 1, 0, 13)
     assert seen.kernel is SILENT
@@ -318,7 +317,7 @@ def test_a_snapshot_reads_counters_and_kernel(monkeypatch: pytest.MonkeyPatch) -
 def test_counters_that_cannot_be_read_are_unknown(exchange: exercise.Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "_COUNTERS_LATE_SECONDS", 0.01)
     monkeypatch.setattr(exercise, "get", lambda _url, _timeout: exchange)
-    seen = transfer.snapshot(make_subject(FakeNodes(SILENT)), SGLang())
+    seen = transfer.snapshot(make_trial(FakeNodes(SILENT)))
     assert seen.counters == {"prefill": UNKNOWN, "decode": UNKNOWN}
 
 
@@ -326,7 +325,7 @@ def test_the_first_transfer_is_waited_for_before_the_counters_are_read(monkeypat
     monkeypatch.setattr(transfer, "_POLL_SECONDS", 0.0)
     readings = iter([0, 0, 512, 512])
     monkeypatch.setattr(exercise, "get", lambda _url, _timeout: answer(metrics(next(readings))))
-    seen = transfer.snapshot(make_subject(FakeNodes(SILENT)), SGLang())
+    seen = transfer.snapshot(make_trial(FakeNodes(SILENT)))
     assert seen.counters["prefill"].transferred_bytes == 512
 
 
@@ -335,12 +334,12 @@ def test_counters_that_come_late_are_waited_for(monkeypatch: pytest.MonkeyPatch)
     readings = iter([0, 0, 512, 512, WHOLE, WHOLE])
     monkeypatch.setattr(exercise, "get", lambda _url, _timeout: answer(metrics(next(readings))))
     start = Snapshot({"prefill": Counters(0, 0, 0, 0), "decode": Counters(0, 0, 0, 0)}, SILENT)
-    seen = transfer.snapshot_after(make_subject(FakeNodes(SILENT)), SGLang(), start, TOKENS)
+    seen = transfer.snapshot_after(make_trial(FakeNodes(SILENT)), start, TOKENS)
     assert seen.counters["prefill"].transferred_bytes == WHOLE
 
 
 def test_counters_that_never_come_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "_COUNTERS_LATE_SECONDS", 0.01)
     monkeypatch.setattr(exercise, "get", lambda _url, _timeout: answer(None, None))
-    seen = transfer.snapshot_after(make_subject(FakeNodes(SILENT)), SGLang(), BEFORE, TOKENS)
+    seen = transfer.snapshot_after(make_trial(FakeNodes(SILENT)), BEFORE, TOKENS)
     assert seen.counters["prefill"] == UNKNOWN

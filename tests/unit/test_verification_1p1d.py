@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from pyharness import case, exercise
 from pyharness.engines.base import Counters
-from pyharness.engines.sglang import SGLang
 from pyharness.results import TransportUse
 from pyharness.verification import services, transfer, wheel
 from pyharness.verification import test_1p1d_erdma as job
 from pyharness.verification.base import CheckFailed, Evidence, Recorder
 from pyharness.verification.transfer import Snapshot
-from tests.unit.builders import BYTES_PER_TOKEN, FakeNodes, make_subject
-
-if TYPE_CHECKING:
-    from pyharness.verification.base import Subject
+from tests.unit.builders import BYTES_PER_TOKEN, FakeNodes, make_trial
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
@@ -42,8 +38,8 @@ def seen(count: int, tokens: int) -> Snapshot:
 @pytest.fixture(autouse=True)
 def _witnesses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let servers and kernel have counted this prompt's bytes between the two looks."""
-    monkeypatch.setattr(transfer, "snapshot", lambda _subject, _engine: seen(0, 0))
-    monkeypatch.setattr(transfer, "snapshot_after", lambda _subject, _engine, _before, _tokens: seen(WHOLE, 13))
+    monkeypatch.setattr(transfer, "snapshot", lambda _trial: seen(0, 0))
+    monkeypatch.setattr(transfer, "snapshot_after", lambda _trial, _before, _tokens: seen(WHOLE, 13))
 
 
 class Asked:
@@ -66,10 +62,10 @@ SHORT = (200, {"text": "x", "meta_info": {"prompt_tokens": 1}})
 RIGHT = (200, {"text": "hello world", "meta_info": {"prompt_tokens": 13}})
 
 
-def exercised(asked: Asked, subject: Subject | None = None) -> tuple[Recorder, TransportUse]:
-    recorder, used = Recorder("org/model", []), TransportUse(declared="rdma", requested="tcp")
-    job.exercise_model(subject or make_subject(FakeNodes({})), CASE, SGLang(), recorder, used, asked)
-    return recorder, used
+def exercised(asked: Asked, nodes: FakeNodes | None = None) -> tuple[Recorder, TransportUse]:
+    trial = make_trial(nodes or FakeNodes({}), case=CASE, send=asked)
+    job.exercise(trial)
+    return trial.recorder, trial.transport
 
 
 def statuses(recorder: Recorder) -> dict[str, str]:
@@ -82,9 +78,9 @@ def test_a_deployment_that_does_all_right_passes_every_check() -> None:
     assert statuses(recorder) == dict.fromkeys(job.CHECKS[2:], "pass")
     assert not recorder.failures
     assert used.used == "tcp"
-    assert used.evidence[0]["model"] == "org/model"
+    assert used.evidence[0]["trial"] == "org/model"
     assert asked.bodies[0]["sampling_params"]["max_new_tokens"] == 1
-    assert asked.bodies[1] == CASE.request.body
+    assert asked.bodies[1] == CASE.asked.body
 
 
 def test_a_router_that_does_not_answer_ends_the_exercise() -> None:
@@ -113,14 +109,14 @@ def test_without_an_answer_there_is_no_transfer_to_look_at() -> None:
 
 
 def test_a_service_that_died_is_blamed_rather_than_the_router() -> None:
-    recorder, _used = exercised(Asked(SHORT, (503, {})), make_subject(FakeNodes({}, dead=["decode"])))
+    recorder, _used = exercised(Asked(SHORT, (503, {})), FakeNodes({}, dead=["decode"]))
     (failure,) = recorder.failures
     assert failure.evidence.startswith("service decode on two (pid 102) has ended")
     assert "< HTTP 503" in recorder.checks[1].evidence["exchange"]
 
 
 def test_a_service_that_died_after_its_answer_does_not_spoil_it() -> None:
-    recorder, _used = exercised(Asked(SHORT, RIGHT), make_subject(FakeNodes({}, dead=["decode"])))
+    recorder, _used = exercised(Asked(SHORT, RIGHT), FakeNodes({}, dead=["decode"]))
     assert not recorder.failures
 
 
@@ -130,9 +126,10 @@ def test_a_service_that_died_after_its_answer_does_not_spoil_it() -> None:
 def test_the_run_has_one_transport_only_if_every_model_used_it(each: list[str | None], used: str | None) -> None:
     transport = TransportUse(declared="rdma")
     for number, one in enumerate(each):
-        job._note(transport, one, [{"witness": "w"}], f"model-{number}")
+        trial = make_trial(FakeNodes({}), transport=transport, recorder=Recorder(f"model-{number}", []))
+        trial.note_transport(one, [{"witness": "w"}])
     assert transport.used == used
-    assert [entry["model"] for entry in transport.evidence] == ["model-0", "model-1"]
+    assert [entry["trial"] for entry in transport.evidence] == ["model-0", "model-1"]
 
 
 def verified(monkeypatch: pytest.MonkeyPatch, **failing: CheckFailed) -> tuple[bool, Recorder]:
@@ -141,10 +138,10 @@ def verified(monkeypatch: pytest.MonkeyPatch, **failing: CheckFailed) -> tuple[b
             raise failing[name]
         return {}
 
-    monkeypatch.setattr(services, "services_are_ours", lambda _subject, _engine: check("services"))
-    monkeypatch.setattr(wheel, "wheel_in_use", lambda _subject: check("wheel"))
-    recorder = Recorder("org/model", [])
-    return job.verify(make_subject(FakeNodes({})), SGLang(), recorder), recorder
+    monkeypatch.setattr(services, "services_are_ours", lambda _trial: check("services"))
+    monkeypatch.setattr(wheel, "wheel_in_use", lambda _trial: check("wheel"))
+    trial = make_trial(FakeNodes({}))
+    return job.verify(trial), trial.recorder
 
 
 def test_servers_of_ours_are_worth_asking(monkeypatch: pytest.MonkeyPatch) -> None:

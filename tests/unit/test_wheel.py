@@ -11,7 +11,7 @@ import pytest
 from pyharness.errors import UsageError
 from pyharness.verification.base import CheckFailed
 from pyharness.verification.wheel import read_wheel, wheel_in_use
-from tests.unit.builders import FakeNodes, make_deployment, make_service, make_subject, write_wheel
+from tests.unit.builders import FakeNodes, make_deployment, make_service, make_trial, write_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def nodes(
 def check(wheel: Path, found: FakeNodes, asked: str | None = None, **changes: Any) -> dict[str, Any]:
     entry = {"file": str(wheel), "sha256": digest(wheel.read_bytes()), "version": "1.0", "source": "file"}
     deployment = make_deployment(wheel={**entry, "package": "demo", "directory": "/overlay"}, **changes)
-    return wheel_in_use(make_subject(found, deployment, asked))
+    return wheel_in_use(make_trial(found, deployment, asked))
 
 
 def refused(wheel: Path, found: FakeNodes, asked: str | None = None, **changes: Any) -> CheckFailed:

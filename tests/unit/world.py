@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyharness.results import Report
+    from pyharness.verification.base import Trial
 
 CASE = "test_1p1d_erdma"
 MODELS = ["Qwen/Qwen3-8B", "deepseek-ai/DeepSeek-V2-Lite"]
@@ -85,8 +86,8 @@ class World:
         self.on.get("names", lambda: None)()
         return ["one", "two"]
 
-    def variable(self, _node: str, _name: str) -> str | None:
-        return self.method
+    def variable(self, _node: str, name: str) -> str | None:
+        return self.method if name == "disagg_reference" else None
 
     def host(self, _name: str) -> SimpleNamespace:
         return SimpleNamespace(run=lambda _command: SimpleNamespace(stdout="sglang-0.5.23.dist-info\n"))
@@ -100,23 +101,23 @@ class World:
 
     # -- in place of the checks
 
-    def verify(self, subject: Any, _engine: Any, recorder: Any) -> bool:
+    def verify(self, trial: Trial) -> bool:
         def look() -> dict[str, Any]:
             self.on.get("verify", lambda: None)()
-            return {"model": subject.deployment.model.name}
+            return {"model": trial.deployment.served.name}
 
-        return bool(recorder.run("services_are_ours", look))
+        return trial.recorder.run("services_are_ours", look)
 
-    def exercise(self, subject: Any, _case: Any, _engine: Any, recorder: Any, transport: Any, send: Any) -> None:
-        self.send, self.subject = send, subject
-        transport.used = "tcp"
+    def exercise(self, trial: Trial) -> None:
+        self.send, self.trial = trial.send, trial
+        trial.transport.used = "tcp"
         self.on.get("exercise", lambda: None)()
 
         def look() -> dict[str, Any]:
             self.on.get("answer_correct", lambda: None)()
             return {"text": "hello"}
 
-        recorder.run("answer_correct", look)
+        trial.recorder.run("answer_correct", look)
 
     # -- the run
 

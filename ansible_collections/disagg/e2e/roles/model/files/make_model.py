@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import vision_tower
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -97,8 +98,11 @@ def training_words() -> Iterator[str]:
             yield from [f" {stem}{suffix}"] * (2 + 20 // (1 + rank % 7 + place))
 
 
-def make_tokenizer() -> Tokenizer:
+def make_tokenizer(special_tokens: tuple[str, ...] = ()) -> Tokenizer:
     """Train the byte-level BPE tokenizer.
+
+    Args:
+        special_tokens: What the architecture has besides those that all have.
 
     Returns:
         The tokenizer with exactly ``VOCABULARY_SIZE`` entries, so that no token the model can give is unknown
@@ -112,7 +116,7 @@ def make_tokenizer() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY_SIZE,
-        special_tokens=[END_OF_TEXT, TURN_START, TURN_END],
+        special_tokens=[END_OF_TEXT, TURN_START, TURN_END, *special_tokens],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -270,7 +274,43 @@ def deepseek_v2(draw: Draw, tokenizer: Tokenizer) -> tuple[dict[str, Any], Weigh
     return config, weights
 
 
-ARCHITECTURES = {"qwen3": qwen3, "deepseek_v2": deepseek_v2}
+def qwen2_5_vl(draw: Draw, tokenizer: Tokenizer) -> tuple[dict[str, Any], Weights]:
+    """Describe a Qwen2.5-VL model: a vision tower, and a Qwen2 with positions in three dimensions (M-RoPE).
+
+    Args:
+        draw: Returns random numbers of the given shape.
+        tokenizer: The tokenizer that goes with the model.
+
+    Returns:
+        The content of ``config.json`` (flat, as released: the language model's keys on top) and the weights by name.
+    """
+    kv_heads, head_dim = 2, HIDDEN_SIZE // HEADS
+    config = common_config("Qwen2_5_VLForConditionalGeneration", tokenizer) | {
+        "model_type": "qwen2_5_vl",
+        "num_key_value_heads": kv_heads,
+        "rope_theta": 10000.0,
+        # How many of the 16 pairs of a head turn with time, height and width.
+        "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
+        "vision_config": vision_tower.vision_config(HIDDEN_SIZE),
+        "vision_start_token_id": tokenizer.token_to_id(vision_tower.VISION_START),
+        "vision_end_token_id": tokenizer.token_to_id(vision_tower.VISION_END),
+        "vision_token_id": tokenizer.token_to_id(vision_tower.IMAGE_PAD),
+        "image_token_id": tokenizer.token_to_id(vision_tower.IMAGE_PAD),
+        "video_token_id": tokenizer.token_to_id(vision_tower.VIDEO_PAD),
+    }
+    weights = common_weights(draw) | vision_tower.vision_weights(draw, HIDDEN_SIZE)
+    for layer in range(LAYERS):
+        prefix = f"model.layers.{layer}.self_attn."
+        for name, heads in (("q_proj", HEADS), ("k_proj", kv_heads), ("v_proj", kv_heads)):
+            weights[f"{prefix}{name}.weight"] = draw(heads * head_dim, HIDDEN_SIZE)
+            weights[f"{prefix}{name}.bias"] = draw(heads * head_dim)
+        weights[prefix + "o_proj.weight"] = draw(HIDDEN_SIZE, HEADS * head_dim)
+    return config, weights
+
+
+ARCHITECTURES = {"qwen3": qwen3, "deepseek_v2": deepseek_v2, "qwen2_5_vl": qwen2_5_vl}
+# Those that see pictures: their tokenizer, chat template and preprocessor know of them.
+WITH_VISION = ("qwen2_5_vl",)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -291,7 +331,8 @@ def make_model(architecture: str, out: Path, seed: int) -> None:
         out: Folder to make. An older one of the same name is replaced.
         seed: Start of the random numbers.
     """
-    tokenizer = make_tokenizer()
+    sees = architecture in WITH_VISION
+    tokenizer = make_tokenizer(vision_tower.SPECIAL_TOKENS if sees else ())
     generator = np.random.default_rng(seed)
 
     def draw(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -318,9 +359,12 @@ def make_model(architecture: str, out: Path, seed: int) -> None:
                 "pad_token": END_OF_TEXT,
                 "clean_up_tokenization_spaces": False,
                 "model_max_length": CONTEXT_LENGTH,
-                "chat_template": CHAT_TEMPLATE,
+                "chat_template": vision_tower.CHAT_TEMPLATE if sees else CHAT_TEMPLATE,
+                **({"processor_class": "Qwen2_5_VLProcessor"} if sees else {}),
             },
         )
+        if sees:
+            write_json(work / "preprocessor_config.json", vision_tower.preprocessor_config())
         # mkdtemp makes the folder private to this user; the engine may run as another one.
         work.chmod(0o755)
         for file in work.iterdir():
