@@ -50,6 +50,14 @@ def add_choice_of_trials(to: argparse.ArgumentParser) -> None:
     to.add_argument("--variant", action="append", default=[], metavar="V", help="only this variant; repeatable")
 
 
+def add_selection(to: argparse.ArgumentParser) -> None:
+    """Add `--suite` and `-m`."""
+    to.add_argument("--suite", metavar="NAME", help="the test cases of a suite (playbooks/vars/suites.yml), or all")
+    to.add_argument(
+        "-m", dest="markers", metavar="EXPRESSION", help="only test cases with these markers, such as 'e2e and gpu_0'"
+    )
+
+
 def add_extra_vars(to: argparse.ArgumentParser) -> None:
     """Add `-e`."""
     to.add_argument(

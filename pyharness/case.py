@@ -65,6 +65,10 @@ class Gpus(_Strict):
     first: int = Field(ge=0)
     count: int | None = Field(default=None, ge=1)
 
+    def per_node(self, markers: Sequence[str]) -> int:
+        """Return how many GPUs it takes of each node; none for a case that is marked so."""
+        return 0 if "gpu_0" in markers else self.count or self.tensor_parallel
+
 
 class Unsupported(_Strict):
     """A platform that cannot run a variant, and the words by which it refuses."""

@@ -74,6 +74,7 @@ def _task(failure: TaskFailure, phase: str, trial: str | None) -> Failure:
             evidence=evidence,
             hint=remedy.replace("NODE", failure.node),
             trial=trial,
+            unfit_node=failure.node,
         )
     if failure.details:
         return _service(failure, trial)

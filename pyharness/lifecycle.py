@@ -15,8 +15,8 @@ from pyharness import case as cases
 from pyharness import deployment as deployments
 from pyharness import (
     diagnosis,
+    durations,
     engines,
-    exercise,
     expectations,
     paths,
     reference,
@@ -29,6 +29,7 @@ from pyharness.errors import UsageError
 from pyharness.interrupt import Interrupt, Interrupted
 from pyharness.playbook import PlaybookRunner
 from pyharness.results_dir import ResultsDir
+from pyharness.sending import Sender
 from pyharness.verification import clean
 from pyharness.verification.base import Recorder, Trial
 from pyharness.verification.node_probe import NodeError, Nodes
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 PROVISION_SECONDS = 45 * 60
 DEPLOY_SECONDS = 20 * 60
 TEARDOWN_SECONDS = 5 * 60
-# How long a node may not answer before no answer to a request is waited for any more.
-SILENT_SECONDS = 10
 
 
 class _GiveUp(Exception):  # noqa: N818
@@ -84,6 +83,23 @@ def run_case(options: Options) -> results.Report:
         raise
     with run.interrupt.armed():
         run.live()
+    return run.report
+
+
+def refuse_case(options: Options, failure: results.Failure) -> results.Report:
+    """Leave an error result for a test case that is not begun, so that no earlier Pass stays in place.
+
+    Args:
+        options: what was to be done.
+        failure: why it is not.
+
+    Raises:
+        UsageError: there is no such test case, or the results folder cannot be written.
+    """
+    case = cases.load(options.test_case)
+    run = _Run(options, case, ResultsDir(options.results, options.test_case))
+    run.report.failures.append(failure)
+    run.finish()
     return run.report
 
 
@@ -156,7 +172,8 @@ class _Run:
         except (_GiveUp, Interrupted):
             pass  # their failures are in the report, or will be
         except NodeError as error:
-            self.report.failures.append(_failure("infrastructure", "run", str(error), "see whether the node is up"))
+            unseen = _failure("infrastructure", "run", str(error), "see whether the node is up")
+            self.report.failures.append(unseen.model_copy(update={"unfit_node": error.node}))
         except Exception as error:  # noqa: BLE001 (the run has to end in a verdict, and nothing be left on the nodes)
             told = f"{type(error).__name__}: {error}"
             self.report.failures.append(_failure("test", "run", told, "this is a defect of the harness; report it"))
@@ -187,6 +204,8 @@ class _Run:
         )
         self.folder.write_deployments([entry.model_dump(mode="json") for entry in self.deployed])
         self.folder.write(self.report)
+        if not self.options.models and not self.options.variants:
+            durations.remember(self.report, self.options.inventory)
 
     @contextmanager
     def _phase(self, name: str, trial: str | None = None) -> Iterator[results.Phase]:
@@ -359,25 +378,12 @@ class _Run:
         self._guarded(self.folder.unpack_logs)
         return outcome
 
-    def _sender(self, deployment: Deployment, log: Path) -> Callable[[str, dict[str, Any], float], Exchange]:
-        def watch() -> str | None:
-            if self.interrupt.is_set():
-                return f"given up: {self.interrupt.signal_name}"
-            ended = self.nodes.ended(deployment.services)
-            if ended:
-                return f"service {ended[0].name} on {ended[0].node} has ended"
-            silent = self.nodes.silent(SILENT_SECONDS)
-            return f"{silent} has not answered for {SILENT_SECONDS} s" if silent else None
-
-        def send(url: str, body: dict[str, Any], timeout: float) -> Exchange:
-            exchange = exercise.post(url, body, timeout, watch=watch)
+    def _sender(self, deployment: Deployment, log: Path) -> Sender:
+        def answered(exchange: Exchange) -> None:
             self.report.timing.inference += exchange.seconds
-            with log.open("a", encoding="utf-8") as stream:
-                stream.write(exchange.transcript() + "\n")
             self.interrupt.check()
-            return exchange
 
-        return send
+        return Sender(self.nodes, deployment.services, log, self.interrupt, answered)
 
     def _teardown(self) -> None:
         if not self._touched_nodes:

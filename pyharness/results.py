@@ -27,6 +27,7 @@ class Failure(_Part):
 
     `class` says whose it is: "product" is wrong behaviour of what is tested; with every other class the test could
     not judge. `spoils_judgement` marks what makes the other checks of the run worthless, such as a wrong wheel.
+    `unfit_node` names a node that no other test case should run on before somebody has looked.
     """
 
     class_: FailureClass = Field(alias="class")
@@ -35,6 +36,7 @@ class Failure(_Part):
     hint: str
     trial: str | None = None
     spoils_judgement: bool = False
+    unfit_node: str | None = None
 
     @field_validator("evidence")
     @classmethod

@@ -145,7 +145,12 @@ def _shell(value: str) -> str:
 
 
 def _junit(report: Report) -> str:
-    """Return the report as JUnit XML: a test case per check, as GitHub and GitLab show it."""
+    """Return the report as JUnit XML."""
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(junit_suite(report), encoding="unicode") + "\n"
+
+
+def junit_suite(report: Report) -> ET.Element:
+    """Return the report as a suite of JUnit XML: a test case per check, as GitHub and GitLab show it."""
     suite = ET.Element("testsuite", name=report.test_case, timestamp=report.started_at.rstrip("Z"))
     suite.set("time", f"{report.timing.total:.3f}")
     entries = [(model.trial, check) for model in report.models for check in model.checks]
@@ -170,7 +175,7 @@ def _junit(report: Report) -> str:
     suite.set("failures", str(sum(1 for case in cases if case.find("failure") is not None)))
     suite.set("errors", str(sum(1 for case in cases if case.find("error") is not None)))
     suite.set("skipped", str(sum(1 for case in cases if case.find("skipped") is not None)))
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
+    return suite
 
 
 def _junit_failure(case: ET.Element, failure: Failure, expected: Expected | None) -> None:

@@ -33,6 +33,7 @@ class CheckFailed(Exception):  # noqa: N818 (a verdict, not an error of the prog
         hint: what to do next.
         class_: whose failure it is.
         spoils_judgement: whether it makes the other checks worthless.
+        unfit_node: a node that no other test case should run on as it is.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class CheckFailed(Exception):  # noqa: N818 (a verdict, not an error of the prog
         hint: str,
         class_: FailureClass = "product",
         spoils_judgement: bool = False,
+        unfit_node: str | None = None,
     ) -> None:
         super().__init__(message)
         self.evidence = evidence or {}
         self.hint = hint
         self.class_ = class_
         self.spoils_judgement = spoils_judgement
+        self.unfit_node = unfit_node
 
 
 @dataclass
@@ -77,14 +80,19 @@ class Recorder:
             raise
         except CheckFailed as failed:
             evidence, passed, message = failed.evidence, False, str(failed)
-            self._fail(check_id, message, failed.class_, failed.hint, spoils=failed.spoils_judgement)
+            self._fail(check_id, failed)
         except NodeError as error:
             evidence, passed, message = {}, False, str(error)
             # What cannot be seen cannot be judged, whatever else has failed for the same reason.
-            self._fail(check_id, message, "infrastructure", "see whether the node is up and reachable", spoils=True)
+            hint = "see whether the node is up and reachable"
+            unseen = CheckFailed(
+                message, hint=hint, class_="infrastructure", spoils_judgement=True, unfit_node=error.node
+            )
+            self._fail(check_id, unseen)
         except Exception as error:  # noqa: BLE001 (a defect of a check must not pass for a defect of the product)
             evidence, passed, message = {}, False, f"the check itself broke: {type(error).__name__}: {error}"
-            self._fail(check_id, message, "test", "this is a defect of the harness; report it with report.json")
+            hint = "this is a defect of the harness; report it with report.json"
+            self._fail(check_id, CheckFailed(message, hint=hint, class_="test"))
         result = Check(
             id=check_id,
             status="pass" if passed else "fail",
@@ -101,15 +109,16 @@ class Recorder:
         self.checks.append(result)
         self.on_result(result, reason)
 
-    def _fail(self, check: str, message: str, class_: FailureClass, hint: str, *, spoils: bool = False) -> None:
+    def _fail(self, check: str, failed: CheckFailed) -> None:
         self.failures.append(
             Failure(
-                class_=class_,
+                class_=failed.class_,
                 check=check,
-                evidence=message,
-                hint=hint,
+                evidence=str(failed),
+                hint=failed.hint,
                 trial=self.trial,
-                spoils_judgement=spoils,
+                spoils_judgement=failed.spoils_judgement,
+                unfit_node=failed.unfit_node,
             )
         )
 

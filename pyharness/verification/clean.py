@@ -42,6 +42,7 @@ def nodes_clean(nodes: Nodes, names: list[str], run_id: str, services: list[Serv
             hint=f"end them with: python -m pyharness teardown --run {run_id}"
             + ("" if first["run"] else f"; one without the run's mark has to be ended on {node} by hand"),
             class_="infrastructure",
+            unfit_node=node,
         )
     return {"nodes": names, "processes": 0, "ports_checked": sorted({f"{s.address}:{s.port}" for s in services})}
 

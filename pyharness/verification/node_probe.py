@@ -65,7 +65,16 @@ _ONE_ENDED = 3
 
 
 class NodeError(Exception):
-    """A node could not be asked."""
+    """A node could not be asked.
+
+    Args:
+        node: which.
+        reason: why.
+    """
+
+    def __init__(self, node: str, reason: str) -> None:
+        super().__init__(f"{node} cannot be asked: {reason}")
+        self.node = node
 
 
 def _reason(error: OSError | RuntimeError) -> str:
@@ -191,10 +200,10 @@ class Nodes:
         try:
             done = self.host(node).run(f"python3 - <<'END_OF_PROBE'\n{script}\nEND_OF_PROBE")
         except (OSError, RuntimeError) as error:
-            raise NodeError(f"{node} cannot be asked: {_reason(error)}") from error
+            raise NodeError(node, _reason(error)) from error
         if done.rc != 0:
             reason = done.stderr.strip().splitlines() or [f"exit status {done.rc}"]
-            raise NodeError(f"{node} cannot be asked: {reason[-1]}")
+            raise NodeError(node, reason[-1])
         return dict(json.loads(done.stdout))
 
     def ended(self, services: Iterable[Service]) -> list[Service]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pyharness import cli, lifecycle, paths
+from pyharness import cli, lifecycle, paths, teardown
 from pyharness import playbook as playbooks
 from tests.unit.builders import make_check, make_failure, make_report
 
@@ -42,10 +42,13 @@ def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "the following arguments are required: TEST_CASE; see: python -m pyharness --help"),
+        ((), "name a TEST_CASE, or choose by --suite or -m; see: python -m pyharness --help"),
         (("test_1p1d_edrma",), "did you mean test_1p1d_erdma?"),
         ((CASE, "no_such"), "no test case is called no_such"),
-        (("list", CASE), "no test case is called list"),
+        (("list", CASE), "unrecognized arguments: test_1p1d_erdma; see: python -m pyharness list --help"),
+        (("--suite", "nightly"), "--suite nightly: there is no such suite; there are "),
+        (("-m", "gpu_0 adn e2e"), "has to be made of markers with and, or, not and brackets"),
+        (("-m", "gpu_3"), "gpu_3 is no marker of any test case; there are: "),
         (("a\nb",), "no test case is called a b"),
         ((CASE, "--wheels", "x"), "unrecognized arguments: --wheels"),
         ((CASE, "--model"), "argument --model: expected one argument"),
@@ -100,7 +103,8 @@ def test_list_names_every_case_with_what_it_needs(capsys: pytest.CaptureFixture[
     assert cli.main(["list"]) == 0
     told = capsys.readouterr().out
     assert f"{CASE}  One prefill and one decode server" in told
-    assert "2 nodes; Qwen/Qwen3-8B, deepseek-ai/DeepSeek-V2-Lite; nightly e2e gpu_2 sglang" in told
+    assert "e2e, sglang; 2 nodes with 2 GPUs each, rdma; not run here yet" in told
+    assert "models:   Qwen/Qwen3-8B deepseek-ai/DeepSeek-V2-Lite\n    markers:  nightly e2e gpu_2 sglang" in told
 
 
 class Runs:
@@ -142,9 +146,9 @@ def test_the_verdict_is_the_exit_code(monkeypatch: pytest.MonkeyPatch, failures:
     assert run(monkeypatch, Runs(make_report(failures=failures)), CASE, "-q") == code
 
 
-def test_of_several_runs_the_worst_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_runs_the_worst_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     runs = Runs(make_report(), make_report(failures=[make_failure()]), make_report())
-    assert run(monkeypatch, runs, CASE, CASE, CASE) == 1
+    assert run(monkeypatch, runs, CASE, CASE, CASE, "--results", str(tmp_path)) == 1
     assert len(runs.asked) == 3
 
 
@@ -201,7 +205,7 @@ def test_teardown_says_that_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     runner = Teardown(playbooks.Outcome("successful", [], "", 1.0))
-    monkeypatch.setattr(playbooks, "PlaybookRunner", runner)
+    monkeypatch.setattr(teardown, "PlaybookRunner", runner)
     assert cli.main(["teardown", "--run", "r1", "-i", str(tmp_path), "--results", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "nothing of run r1 is left\n"
     assert runner.variables == {"disagg_run": "r1", "disagg_logs_to": str(tmp_path / "r1")}
@@ -213,7 +217,7 @@ def test_teardown_that_fails_says_what_is_left(
 ) -> None:
     left = playbooks.TaskFailure("two", "Prove", "", "two: pid 7 cannot be ended")
     runner = Teardown(playbooks.Outcome("failed", [left], "", 1.0))
-    monkeypatch.setattr(playbooks, "PlaybookRunner", runner)
+    monkeypatch.setattr(teardown, "PlaybookRunner", runner)
     assert cli.main(["teardown", "-i", str(tmp_path)]) == 2
     told = capsys.readouterr()
     assert told.out == ""

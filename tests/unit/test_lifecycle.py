@@ -146,7 +146,7 @@ def test_a_product_failure_does_not_spare_the_other_models(world: World) -> None
     ("error", "class_", "evidence"),
     [
         (KeyError("text"), "test", "KeyError: 'text'"),
-        (NodeError("two cannot be asked: no route"), "infrastructure", "two cannot be asked: no route"),
+        (NodeError("two", "no route"), "infrastructure", "two cannot be asked: no route"),
         (UsageError("group decode_nodes has no host"), "configuration", "group decode_nodes has no host"),
     ],
 )

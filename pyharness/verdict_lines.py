@@ -1,0 +1,53 @@
+"""What a person, or a program, is told of a run at its end."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyharness.options import Options
+    from pyharness.results import ModelResult, Report
+
+
+def as_json(report: Report, _options: Options) -> str:
+    """Return the report for a program."""
+    return json.dumps(report.to_json(), indent=2) + "\n"
+
+
+def as_text(report: Report, options: Options) -> str:
+    """Return the failures, and the verdict in one line.
+
+    Args:
+        report: what came of the run.
+        options: what was asked for.
+    """
+    expected = {model.trial for model in report.models if model.expected}
+    lines = []
+    for failure in report.failures:
+        about = f" ({failure.trial})" if failure.trial else ""
+        known = "expected, " if failure.trial in expected else ""
+        lines.append(f"{known}{failure.class_}: {failure.check}{about}: {failure.evidence}\n  -> {failure.hint}")
+    used = f"KV cache over {report.transport.used}" if report.transport.used else "transport not known"
+    simulated = "; simulated engine: says nothing about a product" if report.simulated else ""
+    where = options.results / report.test_case / "report.json"
+    lines.append(
+        f"{report.verdict.upper()} {report.test_case}: {tally(report.models)}, {used}, {report.timing.total:.1f} s"
+        f"{simulated}; {where}"
+    )
+    if options.keep:
+        lines.append(f"left up; end it with: python -m pyharness teardown --run {report.run_id}")
+    return "\n".join(lines) + "\n"
+
+
+def tally(trials: list[ModelResult]) -> str:
+    """Say how many trials passed, and how many went as expected without passing."""
+    passed = sum(1 for trial in trials if trial.verdict == "pass")
+    what = "trials" if any(trial.variant for trial in trials) else "models"
+    if not any(trial.name or trial.variant for trial in trials):
+        what = "deployment" if len(trials) == 1 else "deployments"
+    parts = [f"{passed} of {len(trials)} {what} passed"]
+    for kind, told in (("unsupported", "unsupported here"), ("failure", "known to fail")):
+        count = sum(1 for trial in trials if trial.expected and trial.expected.kind == kind)
+        parts += [f"{count} {told}"] if count else []
+    return ", ".join(parts)
