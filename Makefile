@@ -21,6 +21,12 @@ help:
 e2e: .venv/ready
 	$(BIN)/python -m pyharness test_1p1d_erdma $(ARGS)
 
+## make suite     every test case, real engines on the CPU (SUITE=sglang, vllm or mooncake for a part)
+SUITE ?= all
+.PHONY: suite
+suite: .venv/ready
+	$(BIN)/python -m pyharness --suite $(SUITE) $(ARGS)
+
 ## make test      unit, integration and sabotage tests, with the simulated engine; coverage
 .PHONY: test
 test: .venv/ready
