@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyharness import case as cases
 from pyharness import deployment as deployments
 from pyharness import (
+    describe,
     diagnosis,
     durations,
     engines,
@@ -22,7 +23,6 @@ from pyharness import (
     reference,
     results,
     unfinished,
-    versions,
     wheel_source,
 )
 from pyharness.errors import UsageError
@@ -190,7 +190,7 @@ class _Run:
         if error is not None:
             failures.insert(0, _failure("configuration", "usage", str(error), "correct it and run again"))
         self.report.finished_at = results.now()
-        self._sum_up_time()
+        self.report.timing.sum_up(time.monotonic() - self._started)
         self.report.judge()
         wheel = self.deployed[-1].wheel if self.deployed else None
         self.folder.write_environment(
@@ -250,7 +250,8 @@ class _Run:
         # Ansible reads the inventory for the playbook, and testinfra has it read for the checks: side by side.
         reading = threading.Thread(target=load)
         reading.start()
-        self._tell_of_earlier_runs()
+        for story in unfinished.stories(self.options.inventory):
+            self.options.tell(story)
         self._remember()
         try:
             with self._phase("provision"):
@@ -268,12 +269,6 @@ class _Run:
                 self._play("provision", outcome)
         finally:
             reading.join()
-
-    def _tell_of_earlier_runs(self) -> None:
-        for entry in unfinished.remembered(self.options.inventory):
-            if not entry.is_live and not entry.kept:
-                told = f"run {entry.run} of {entry.since} was not torn down: {entry.reason or 'its harness was killed'}"
-                self.options.tell(f"{told}; end it with: python -m pyharness teardown -i {self.options.inventory}")
 
     def _remember(self, reason: str = "") -> None:
         """Keep on this machine that the run's nodes are not clean."""
@@ -303,7 +298,8 @@ class _Run:
                 answered = deployments.Reference(method=method, answer=known)
                 deployment = deployment.model_copy(update={"reference": answered})
             self.deployed.append(deployment)
-        self._describe(deployment, result)
+        if describe.fill_in(self.report, result, deployment, self.nodes):
+            self.folder.keep_wheel(Path(deployment.wheel.file))
         logs = self.folder.trial_logs(trial.slug)
         subject = Trial(
             case=self.case,
@@ -411,32 +407,6 @@ class _Run:
             self._remember(self.report.failures[-1].evidence.splitlines()[0])
         phase.status = "ok" if outcome.ok else "failed"
         phase.seconds = round(time.monotonic() - started, 3)
-
-    def _describe(self, deployment: Deployment, result: results.ModelResult) -> None:
-        report, wheel = self.report, deployment.wheel
-        report.engine = deployment.engine.model_dump()
-        report.simulated, report.runtime = deployment.simulated, deployment.runtime
-        report.transport.requested = deployment.transport.requested
-        report.artifacts["wheel"] = {
-            "file": Path(wheel.file).name,
-            "sha256": wheel.sha256,
-            "source": wheel.source,
-            "origin": wheel.origin or None,
-        }
-        if deployment.image is not None:
-            report.artifacts["image"] = deployment.image.model_dump()
-        if deployment.model is not None:
-            result.served = deployment.model.model_dump(include={"path", "revision", "stand_in"})
-        report.timing.engine_start += deployment.ready_at - deployment.started_at
-        if not report.versions:
-            report.versions = versions.of(deployment, self.nodes)
-            self.folder.keep_wheel(Path(wheel.file))
-
-    def _sum_up_time(self) -> None:
-        timing = self.report.timing
-        timing.total = round(time.monotonic() - self._started, 3)
-        timing.engine_start, timing.inference = round(timing.engine_start, 3), round(timing.inference, 3)
-        timing.own = round(timing.total - timing.engine_start - timing.inference, 3)
 
     def _tell_check(self, check: Check, message: str) -> None:
         first = message.splitlines()[0] if message else ""

@@ -110,6 +110,16 @@ class Timing(_Part):
     inference: float = 0.0
     own: float = 0.0
 
+    def sum_up(self, total: float) -> None:
+        """Round all, and find the rest.
+
+        Args:
+            total: seconds since the run began.
+        """
+        self.total = round(total, 3)
+        self.engine_start, self.inference = round(self.engine_start, 3), round(self.inference, 3)
+        self.own = round(self.total - self.engine_start - self.inference, 3)
+
 
 class Report(_Part):
     """report.json."""

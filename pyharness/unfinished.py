@@ -96,3 +96,15 @@ def remembered(inventory: Path) -> Iterator[Unfinished]:
             continue  # of another version, or just being forgotten
         if entry.inventory == str(inventory.resolve()):
             yield entry
+
+
+def stories(inventory: Path) -> Iterator[str]:
+    """Yield a sentence for each remembered run that nobody is at work on, and that was not left up on purpose.
+
+    Args:
+        inventory: the inventory's path.
+    """
+    for entry in remembered(inventory):
+        if not entry.is_live and not entry.kept:
+            told = f"run {entry.run} of {entry.since} was not torn down: {entry.reason or 'its harness was killed'}"
+            yield f"{told}; end it with: python -m pyharness teardown -i {inventory}"
