@@ -1,5 +1,8 @@
 """Let the hierarchical cache (HiCache) copy pages without CUDA, in the layout ``page_first_direct``.
 
+The other way to copy, ``--hicache-io-backend kernel``, and with it the layout ``page_first``, is CUDA kernels only. A
+server that is told to use it is refused here as it starts; by itself it would die at its first request.
+
 ``srt/mem_cache/pool_host/mha.py`` and its neighbours import the two copying kernels on cuda, hip and xpu only
 and call them by name everywhere. Here they are plain torch. The host memory is allocated without pinning it
 for a GPU (``cudaHostRegister`` in ``srt/mem_cache/pool_host/common.py``).
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING
 from sglang.srt.mem_cache import memory_pool_host
 from sglang.srt.mem_cache.pool_host import mha, mla
 from sglang.srt.mem_cache.pool_host.common import ALLOC_MEMORY_FUNCS
+from sglang.srt.runtime_context import get_memory
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +100,17 @@ def allocate_unpinned(
         pin_memory: Ignored, there is no GPU to pin it for.
         allocator: Chosen by the storage backend, which registers the memory with Mooncake.
         registration_granularity_bytes: Ignored like ``pin_memory``.
+
+    Raises:
+        NotImplementedError: The copying is to be done by CUDA kernels.
     """
+    memory = get_memory()
+    if memory.hicache_io_backend != "direct":
+        message = (
+            f"sglang-cpu: --hicache-io-backend {memory.hicache_io_backend} with --hicache-mem-layout "
+            f"{memory.hicache_mem_layout} copies pages with CUDA kernels of sgl_kernel, which have no build for a CPU"
+        )
+        raise NotImplementedError(message)
     del pin_memory, registration_granularity_bytes
     return allocator.allocate(dims, dtype=dtype, device=device)
 
