@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pyharness import paths
+from pyharness import paths, pictures
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ class Request(_Strict):
     timeout_seconds: float = Field(gt=0, le=3600)
     pattern: Expression | None = None
 
+    @field_validator("body")
+    @classmethod
+    def _has_its_pictures(cls, body: dict[str, Any]) -> dict[str, Any]:
+        pictures.embedded(body)
+        return body
+
 
 class Gpus(_Strict):
     """What the case takes of each node's GPUs."""
@@ -71,11 +77,12 @@ class Gpus(_Strict):
 
 
 class Unsupported(_Strict):
-    """A platform that cannot run a variant, and the words by which it refuses."""
+    """A platform that cannot run a variant, and the words by which it refuses; `always`, or as the node is."""
 
     platform: Literal["cpu", "cuda", "simulator"]
     refusal: Expression
     reason: str
+    always: bool = True
 
 
 class ExpectedFailure(_Strict):
@@ -193,12 +200,15 @@ class TestCase(_Strict):
         """
         wanted: list[str | None] = [model for model in self.models if not models or model in models] or [None]
         ways: list[Variant | None] = [way for way in self.variants if not variants or way.name in variants] or [None]
-        return [
+        served = [
             TrialName(model, way.name if way else None)
             for model in wanted
             for way in ways
             if way is None or way.models is None or model in way.models
         ]
+        # A variant with an empty list serves none of the case's models.
+        alone = [TrialName(None, way.name) for way in ways if way is not None and way.models == [] and not models]
+        return served + alone
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from pyharness import pictures
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -95,17 +97,19 @@ def ask(
     Args:
         method: GET or POST.
         url: where to.
-        body: sent as JSON; None sends none.
+        body: sent as JSON, with pictures in the place of their names (see pictures.py); None sends none.
         timeout: seconds for the whole exchange; a server that sends a byte now and then does not prolong it.
         watch: asked once a second while there is no answer; a text means that there will be none, and why.
     """
     started = time.monotonic()
     done: dict[str, Any] = {}
     over = threading.Event()
+    # The exchange keeps their names: a person reads it.
+    sent = pictures.embedded(body)
 
     def work() -> None:
         try:
-            with _session() as session, session.request(method, url, json=body, timeout=timeout, stream=True) as answer:
+            with _session() as session, session.request(method, url, json=sent, timeout=timeout, stream=True) as answer:
                 done["status"], done["headers"] = answer.status_code, dict(answer.headers)
                 done["body"] = _read(answer)
         except (requests.RequestException, OSError) as error:

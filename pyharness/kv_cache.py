@@ -8,6 +8,18 @@ from typing import Any
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1}
 
 
+def dtype_bytes(config: dict[str, Any]) -> int:
+    """Return the size of one number of the model in bytes.
+
+    Raises:
+        ValueError: config.json names no type that is known.
+    """
+    name = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.")
+    if name not in _DTYPE_BYTES:
+        raise ValueError(f"config.json: dtype is {name}, not one of {', '.join(_DTYPE_BYTES)}")
+    return _DTYPE_BYTES[name]
+
+
 def bytes_per_token(config: dict[str, Any]) -> int:
     """Return the KV cache of one token over all layers, in bytes.
 
@@ -22,16 +34,13 @@ def bytes_per_token(config: dict[str, Any]) -> int:
         ValueError: the configuration lacks what it needs; the text names it.
     """
     layers = _positive(config, "num_hidden_layers")
-    name = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.")
-    if name not in _DTYPE_BYTES:
-        raise ValueError(f"config.json: dtype is {name}, not one of {', '.join(_DTYPE_BYTES)}")
     if config.get("kv_lora_rank"):
         width = _positive(config, "kv_lora_rank") + _positive(config, "qk_rope_head_dim")
     else:
         heads = config.get("num_key_value_heads") or _positive(config, "num_attention_heads")
         head = config.get("head_dim") or _positive(config, "hidden_size") // _positive(config, "num_attention_heads")
         width = 2 * int(heads) * int(head)
-    return layers * width * _DTYPE_BYTES[name]
+    return layers * width * dtype_bytes(config)
 
 
 @dataclass(frozen=True)

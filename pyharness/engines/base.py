@@ -23,12 +23,16 @@ class Counters:
         transfers: how many transfers that was.
         failed_transfers: transfers that failed.
         computed_tokens: prompt tokens that this server prefilled itself.
+        page_size: tokens that are moved together; None where it does not say.
+        external_tokens: prompt tokens whose KV cache it took from another server.
     """
 
     transferred_bytes: int | None
     transfers: int | None
     failed_transfers: int | None
     computed_tokens: int | None
+    page_size: int | None = None
+    external_tokens: int | None = None
 
 
 class Engine(Protocol):

@@ -7,13 +7,13 @@ processes, RDMA ports of their nodes). Both are read before and after the reques
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyharness import exercise
 from pyharness.engines.base import Counters
-from pyharness.kv_cache import bytes_per_token
+from pyharness.kv_cache import Moved, moved_bytes
 from pyharness.verification.base import CheckFailed, Evidence
+from pyharness.verification.wires import Snapshot, difference, probe, rdma_bytes, tcp_bytes
 
 if TYPE_CHECKING:
     from pyharness.deployment import Deployment, Service
@@ -23,19 +23,6 @@ _METRICS_SECONDS = 10.0
 # A scheduler writes its counters in its own time: how long to wait for the transfer to show.
 _COUNTERS_LATE_SECONDS = 2.0
 _POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What had been counted at one moment.
-
-    Attributes:
-        counters: the engines' counters, by service.
-        kernel: the nodes' probes, by node.
-    """
-
-    counters: dict[str, Counters]
-    kernel: dict[str, dict[str, Any]]
 
 
 def _servers(deployment: Deployment) -> list[Service]:
@@ -59,64 +46,75 @@ def snapshot(trial: Trial) -> Snapshot:
 
     Every deployment starts its servers anew, so a first transfer that shows is that request's.
     """
-    servers = _servers(trial.deployment)
     deadline = time.monotonic() + _COUNTERS_LATE_SECONDS
     while True:
         counters = _read_counters(trial)
         senders = [counters[service.name].transfers for service in trial.deployment.of_kind("prefill")]
-        if any(senders) or time.monotonic() > deadline:
+        if any(senders) or _taken(counters, trial.deployment) or time.monotonic() > deadline:
             break
         time.sleep(_POLL_SECONDS)
-    return Snapshot(counters, trial.nodes.probe(servers, traffic=True))
+    return Snapshot(counters, probe(trial))
 
 
 def snapshot_after(trial: Trial, before: Snapshot, prompt_tokens: int | None) -> Snapshot:
     """Read all counters after the request, once the transfer shows in them or has had the time to."""
-    servers = _servers(trial.deployment)
-    expected = expected_bytes(trial.deployment, prompt_tokens)
+    expected = expected_bytes(trial.deployment, prompt_tokens, _page_size(trial.deployment, before))
     deadline = time.monotonic() + _COUNTERS_LATE_SECONDS
     while True:
         counters = _read_counters(trial)
         moved = _moved(before.counters, counters, trial.deployment)
-        if (moved is not None and moved >= (expected or 1)) or time.monotonic() > deadline:
+        taken = _taken(counters, trial.deployment) - _taken(before.counters, trial.deployment)
+        shows = taken >= (prompt_tokens or 1) if moved is None else moved >= (expected or 1)
+        if shows or time.monotonic() > deadline:
             break
         time.sleep(_POLL_SECONDS)
-    return Snapshot(counters, trial.nodes.probe(servers, traffic=True))
+    return Snapshot(counters, probe(trial))
 
 
-def expected_bytes(deployment: Deployment, prompt_tokens: int | None) -> int | None:
-    """Return the KV cache of the prompt in this model, in bytes; None where the model's shape is not known."""
+def _taken(counters: dict[str, Counters], deployment: Deployment) -> int:
+    """Return the prompt tokens that the decode servers have taken from prefill, as far as they say."""
+    return sum(counters[service.name].external_tokens or 0 for service in deployment.of_kind("decode"))
+
+
+def expected_bytes(deployment: Deployment, prompt_tokens: int | None, page_size: int = 1) -> int | None:
+    """Return what prefill has to count for the prompt, in bytes; None where the model's shape is not known.
+
+    Args:
+        deployment: the model, and servers with their ranks.
+        prompt_tokens: length of the prompt; None where it is not known.
+        page_size: tokens that are moved together: the last page moves whole.
+    """
+    moved = _moving(deployment, prompt_tokens, page_size)
+    return moved.counted if moved else None
+
+
+def _moving(deployment: Deployment, prompt_tokens: int | None, page_size: int) -> Moved | None:
     if deployment.served.config is None or prompt_tokens is None:
         return None
-    return prompt_tokens * bytes_per_token(deployment.served.config)
+    tokens = -(-prompt_tokens // page_size) * page_size
+    prefill, decode = _tensor_parallel(deployment, "prefill"), _tensor_parallel(deployment, "decode")
+    return moved_bytes(deployment.served.config, tokens, prefill, decode)
 
 
-def _tensor_parallel(deployment: Deployment) -> int:
-    """Return over how many ranks a prefill server spreads its KV cache."""
-    for service in deployment.of_kind("prefill"):
-        if "--tp-size" in service.command[:-1]:
-            return int(service.command[service.command.index("--tp-size") + 1])
+def _tensor_parallel(deployment: Deployment, kind: str) -> int:
+    """Return over how many ranks the servers of a kind spread their KV cache."""
+    for service in deployment.of_kind(kind):
+        for flag in ("--tp-size", "--tensor-parallel-size"):
+            if flag in service.command[:-1]:
+                return int(service.command[service.command.index(flag) + 1])
     return 1
 
 
-def _is_wrong_amount(deployment: Deployment, moved: int, expected: int) -> bool:
-    """Tell whether the bytes that were counted cannot be this prompt's.
-
-    On one rank they are exactly its KV cache, as measured with SGLang 0.5 and Mooncake 0.3. Of several ranks one may be
-    counted or all, and with MLA each holds the whole latent cache: then one rank's share is the least there has to be.
-    """
-    ranks = _tensor_parallel(deployment)
-    return moved != expected if ranks == 1 else moved < expected // ranks
-
-
-def _difference(before: int | None, after: int | None) -> int | None:
-    return None if before is None or after is None else after - before
+def _page_size(deployment: Deployment, seen: Snapshot) -> int:
+    """Return how many tokens prefill moves together; 1 where it does not say."""
+    sizes = [seen.counters[service.name].page_size for service in deployment.of_kind("prefill")]
+    return max((size for size in sizes if size), default=1)
 
 
 def _moved(before: dict[str, Counters], after: dict[str, Counters], deployment: Deployment) -> int | None:
     """Return the bytes that the prefill servers say they have sent in between; None if none of them says."""
     names = [service.name for service in deployment.of_kind("prefill") if service.name in before]
-    values = [_difference(before[name].transferred_bytes, after[name].transferred_bytes) for name in names]
+    values = [difference(before[name].transferred_bytes, after[name].transferred_bytes) for name in names]
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
@@ -124,19 +122,20 @@ def _moved(before: dict[str, Counters], after: dict[str, Counters], deployment: 
 def kv_cache_moved(trial: Trial, before: Snapshot, after: Snapshot, prompt_tokens: int | None) -> Evidence:
     """Check that the bytes of this prompt's KV cache moved, no transfer failed, and decode prefilled nothing."""
     deployment = trial.deployment
-    expected = expected_bytes(deployment, prompt_tokens)
+    expected = expected_bytes(deployment, prompt_tokens, _page_size(deployment, after))
     moved = _moved(before.counters, after.counters, deployment)
     change = {
         name: {
-            "transferred_bytes": _difference(then.transferred_bytes, after.counters[name].transferred_bytes),
-            "transfers": _difference(then.transfers, after.counters[name].transfers),
-            "failed_transfers": _difference(then.failed_transfers, after.counters[name].failed_transfers),
-            "computed_tokens": _difference(then.computed_tokens, after.counters[name].computed_tokens),
+            "transferred_bytes": difference(then.transferred_bytes, after.counters[name].transferred_bytes),
+            "transfers": difference(then.transfers, after.counters[name].transfers),
+            "failed_transfers": difference(then.failed_transfers, after.counters[name].failed_transfers),
+            "computed_tokens": difference(then.computed_tokens, after.counters[name].computed_tokens),
         }
         for name, then in before.counters.items()
     }
     evidence = {
         "prompt_tokens": prompt_tokens,
+        "ranks": {kind: _tensor_parallel(deployment, kind) for kind in ("prefill", "decode")},
         "bytes_expected": expected,
         "bytes_moved": moved,
         "counters": change,
@@ -169,59 +168,13 @@ def kv_cache_moved(trial: Trial, before: Snapshot, after: Snapshot, prompt_token
         )
     if any(entry["failed_transfers"] for entry in change.values()):
         raise CheckFailed("a transfer failed and was repeated", evidence, hint="see the servers' logs for the transfer")
-    if expected is not None and _is_wrong_amount(deployment, moved, expected):
+    if expected is not None and moved != expected:
         raise CheckFailed(
             f"{moved} bytes of KV cache moved, and this prompt of {prompt_tokens} tokens has {expected}",
             evidence,
             hint="part of the KV cache was not transferred, or was transferred twice",
         )
     return evidence
-
-
-def _links(deployment: Deployment, seen: Snapshot) -> dict[tuple[str, int, str, int], tuple[int, int]] | None:
-    """Return the TCP connections between prefill's and decode's processes.
-
-    Returns:
-        by (prefill's address and port, decode's address and port) the bytes sent by prefill and received by decode;
-        connections that end at a port of a service's HTTP server are not the transfer's. None if a node can't tell.
-    """
-    ends: dict[str, dict[tuple[str, int, str, int], dict[str, Any]]] = {"prefill": {}, "decode": {}}
-    http = {(service.address, service.port) for service in deployment.services}
-    for service in _servers(deployment):
-        connections = seen.kernel[service.node]["services"][service.name]["connections"]
-        if connections is None:
-            return None
-        for entry in connections:
-            near, far = (entry["address"], entry["port"]), (entry["remote_address"], entry["remote_port"])
-            if near not in http and far not in http:
-                key = (*near, *far) if service.kind == "prefill" else (*far, *near)
-                ends[service.kind][key] = entry
-    return {
-        key: (ends["prefill"][key]["bytes_sent"], ends["decode"][key]["bytes_received"])
-        for key in ends["prefill"].keys() & ends["decode"].keys()
-    }
-
-
-def tcp_bytes(deployment: Deployment, before: Snapshot, after: Snapshot) -> int | None:
-    """Return the bytes that decode received from prefill over TCP in between; None if a node cannot tell."""
-    then, now = _links(deployment, before), _links(deployment, after)
-    if then is None or now is None:
-        return None
-    return sum(received - then.get(key, (0, 0))[1] for key, (_sent, received) in now.items())
-
-
-def _rdma_bytes(deployment: Deployment, before: Snapshot, after: Snapshot) -> dict[str, Any]:
-    """Return what RDMA ports of the nodes have carried in between, sent by prefill's and received by decode's."""
-    result: dict[str, Any] = {"sent": 0, "received": 0, "active_ports": []}
-    for kind, direction in (("prefill", "sent"), ("decode", "received")):
-        for service in deployment.of_kind(kind):
-            then = {(port["device"], port["port"]): port for port in before.kernel[service.node].get("rdma", [])}
-            for port in after.kernel[service.node].get("rdma", []):
-                if "ACTIVE" in (port["state"] or ""):
-                    result["active_ports"].append(f"{service.node}:{port['device']}/{port['port']}")
-                old = then.get((port["device"], port["port"]), {}).get(direction)
-                result[direction] += _difference(old, port[direction]) or 0
-    return result
 
 
 def transport_used(
@@ -236,9 +189,10 @@ def transport_used(
         "tcp", "rdma" or None (neither carried it, or both did), and the evidence.
     """
     deployment = trial.deployment
-    needed = expected_bytes(deployment, prompt_tokens) or 1
+    moving = _moving(deployment, prompt_tokens, _page_size(deployment, after))
+    needed = (moving.carried if moving else 0) or 1
     tcp = tcp_bytes(deployment, before, after)
-    rdma = _rdma_bytes(deployment, before, after)
+    rdma = rdma_bytes(deployment, before, after)
     evidence: list[dict[str, Any]] = [
         {"witness": "TCP connections between prefill's and decode's processes (tcp_info)", "bytes": tcp},
         {"witness": "RDMA ports of the nodes (sysfs counters)", **rdma},
@@ -276,3 +230,15 @@ def transport_as_asked(used: str | None, evidence: list[dict[str, Any]], request
             ),
         )
     return found
+
+
+__all__ = [
+    "Snapshot",
+    "expected_bytes",
+    "kv_cache_moved",
+    "snapshot",
+    "snapshot_after",
+    "tcp_bytes",
+    "transport_as_asked",
+    "transport_used",
+]

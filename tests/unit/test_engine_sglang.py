@@ -119,3 +119,38 @@ def test_engines_are_found_by_name() -> None:
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(UsageError, match=r"engine: 'sglnag' is not one that the harness knows \(.*sglang.*\)"):
         engines.engine("sglnag")
+
+
+CHAT = {"choices": [{"message": {"role": "assistant", "content": "cat"}}], "usage": {"prompt_tokens": 168}}
+
+
+def test_a_chat_completion_is_read() -> None:
+    assert SGLang().answer(CHAT) == Answer("cat", 168)
+    assert SGLang().answer({"choices": CHAT["choices"]}) == Answer("cat", None)
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"choices": []}, "the answer has no message"),
+        ({"choices": [{"text": "cat"}]}, "the answer has no message"),
+        ({"choices": None}, "the answer has no message"),
+        ({"choices": [{"message": {"content": None}}]}, "the answer has no text"),
+        ({**CHAT, "error": {"message": "boom"}}, "error object"),
+    ],
+)
+def test_what_is_no_chat_completion_is_refused(document: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SGLang().answer(document)
+
+
+def test_one_token_of_a_chat_holds_no_picture() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}], "temperature": 0}
+    short = SGLang().one_token(body)
+    assert (short["model"], short["temperature"], short["max_tokens"]) == ("m", 0, 1)
+    assert short["messages"] == [{"role": "user", "content": "Ready?"}]
+
+
+@pytest.mark.parametrize(("value", "size"), [("16.0", 16), ("1.0", 1), ("0.0", None), ("NaN", None), ("+Inf", None)])
+def test_the_page_size_is_read(value: str, size: int | None) -> None:
+    assert SGLang().counters(f'sglang:page_size{{tp_rank="0"}} {value}\n').page_size == size

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyharness.kv_cache import bytes_per_token
+from pyharness.kv_cache import Moved, bytes_per_token, moved_bytes
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
@@ -63,3 +63,29 @@ def test_every_dtype_has_its_size(name: str, size: int) -> None:
 def test_what_lacks_is_named(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         bytes_per_token({**GROUPED, "dtype": "float32", **change})
+
+
+# Measured with SGLang 0.5.23 and Mooncake 0.3.13 on a CPU, prompts of 8 tokens: what the prefill ranks counted.
+@pytest.mark.parametrize(
+    ("prefill", "decode", "grouped", "latent"),
+    [(1, 1, 8192, 5120), (1, 2, 8192, 10240), (2, 1, 8192, 10240), (2, 2, 8192, 10240)],
+)
+def test_ranks_count_what_was_measured(prefill: int, decode: int, grouped: int, latent: int) -> None:
+    assert moved_bytes({**GROUPED, "dtype": "float32"}, 8, prefill, decode).counted == grouped
+    assert moved_bytes({**MLA, "dtype": "float32"}, 8, prefill, decode).counted == latent
+
+
+@pytest.mark.parametrize(("prefill", "decode", "carried"), [(1, 1, 5120), (1, 2, 10240), (2, 1, 5120), (2, 4, 20480)])
+def test_each_decode_rank_gets_the_whole_latent_cache(prefill: int, decode: int, carried: int) -> None:
+    assert moved_bytes({**MLA, "dtype": "float32"}, 8, prefill, decode).carried == carried
+
+
+def test_ranks_beyond_the_heads_hold_a_head_once_more() -> None:
+    # Two heads over four ranks: each has one, so there are four.
+    assert moved_bytes({**GROUPED, "dtype": "float32"}, 8, 4, 1) == Moved(counted=16384, carried=8192)
+    assert moved_bytes({**GROUPED, "dtype": "float32"}, 8, 1, 4) == Moved(counted=8192, carried=16384)
+
+
+def test_without_groups_every_head_is_a_kv_head() -> None:
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 4, "hidden_size": 64, "dtype": "float16"}
+    assert moved_bytes(shape, 3, 2, 2) == Moved(counted=3 * 256, carried=3 * 256)

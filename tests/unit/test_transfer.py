@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from pyharness.engines.base import Counters
 from pyharness.verification import transfer
 from pyharness.verification.base import CheckFailed
 from pyharness.verification.transfer import Snapshot
-from tests.unit.builders import BYTES_PER_TOKEN, FakeNodes, make_deployment, make_trial
+from tests.unit.builders import BYTES_PER_TOKEN, CONFIG, FakeNodes, make_deployment, make_service, make_trial
 
 if TYPE_CHECKING:
     from pyharness.deployment import Deployment
@@ -117,6 +118,59 @@ def test_without_the_models_shape_or_the_prompts_length_any_transfer_counts(
     deployment = of_shape(config)
     assert moved(after(1), deployment, tokens)["bytes_expected"] is None
     assert "no KV cache moved" in str(refused(after(0), deployment, tokens))
+
+
+LATENT = {
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "kv_lora_rank": 64,
+    "qk_rope_head_dim": 16,
+    "dtype": "float32",
+}
+
+
+def with_ranks(prefill: int, decode: int, config: dict[str, Any]) -> Deployment:
+    model = {"name": "org/model", "path": "/model", "revision": None, "config": config, "stand_in": None}
+    commands = {"prefill": ["sglang", "--tp-size", str(prefill)], "decode": ["sglang", "--tp-size", str(decode)]}
+    services = [
+        make_service(kind, **({"command": commands[kind]} if kind in commands else {})).model_dump()
+        for kind in ("prefill", "router", "decode")
+    ]
+    return make_deployment(model=model, services=services)
+
+
+@pytest.mark.parametrize(("prefill", "decode"), [(1, 2), (2, 1), (2, 2)])
+def test_latent_ranks_count_the_whole_cache_each(prefill: int, decode: int) -> None:
+    deployment, whole = with_ranks(prefill, decode, LATENT), TOKENS * 640
+    evidence = moved(after(2 * whole), deployment)
+    assert (evidence["bytes_expected"], evidence["ranks"]) == (2 * whole, {"prefill": prefill, "decode": decode})
+    for wrong in (whole, 2 * whole - 1, 4 * whole):
+        assert "bytes of KV cache moved" in str(refused(after(wrong), deployment))
+
+
+def test_ranks_with_heads_of_their_own_count_the_cache_once() -> None:
+    deployment = with_ranks(1, 2, CONFIG)
+    assert moved(after(WHOLE), deployment)["bytes_expected"] == WHOLE
+    refused(after(2 * WHOLE), deployment)
+
+
+def test_the_last_page_moves_whole() -> None:
+    """13 tokens in pages of 16 are 16; measured with --page-size 16."""
+    now = after(16 * BYTES_PER_TOKEN)
+    now.counters["prefill"] = replace(now.counters["prefill"], page_size=16)
+    assert moved(now)["bytes_expected"] == 16 * BYTES_PER_TOKEN
+    short = after(WHOLE)
+    short.counters["prefill"] = replace(short.counters["prefill"], page_size=16)
+    refused(short)
+
+
+def test_what_each_latent_decode_rank_needs_has_to_cross() -> None:
+    whole, trial = TOKENS * 640, make_trial(FakeNodes(SILENT), with_ranks(1, 2, LATENT))
+    assert transfer.transport_used(trial, kernel(), kernel(carrying(2 * whole)), TOKENS)[0] == "tcp"
+    assert transfer.transport_used(trial, kernel(), kernel(carrying(2 * whole - 1)), TOKENS)[0] is None
+    # Two prefill ranks count it twice, and one of them sends it.
+    trial = make_trial(FakeNodes(SILENT), with_ranks(2, 1, LATENT))
+    assert transfer.transport_used(trial, kernel(), kernel(carrying(whole)), TOKENS)[0] == "tcp"
 
 
 # ---------------------------------------------------------------- the kernel's view

@@ -16,7 +16,7 @@ Three choices serve the comparison of greedy answers between engines:
 * Tokens that are not printable ASCII on their own (raw bytes, special tokens) get an output row of zeros.
   Their score is always 0, below the best of some 2,000 random scores, so every answer is valid UTF-8 and uses
   its whole budget.
-* Every layer of the MLA model is dense. SGLang's mixture-of-experts kernels need a GPU.
+* Every layer of the plain MLA model is dense. The one with experts is for tests of these.
 
 Example: ``python make_model.py --model qwen3=/tmp/q --model deepseek_v2=/tmp/d``
 """
@@ -308,7 +308,44 @@ def qwen2_5_vl(draw: Draw, tokenizer: Tokenizer) -> tuple[dict[str, Any], Weight
     return config, weights
 
 
-ARCHITECTURES = {"qwen3": qwen3, "deepseek_v2": deepseek_v2, "qwen2_5_vl": qwen2_5_vl}
+def deepseek_v2_moe(draw: Draw, tokenizer: Tokenizer) -> tuple[dict[str, Any], Weights]:
+    """Describe a DeepSeek-V2 model whose layers after the first are mixtures of experts, as in the released ones.
+
+    Args:
+        draw: Returns random numbers of the given shape.
+        tokenizer: The tokenizer that goes with the model.
+
+    Returns:
+        The content of ``config.json`` and the weights by name.
+    """
+    experts, shared, width, dense = 8, 2, 64, 1
+    config, weights = deepseek_v2(draw, tokenizer)
+    config |= {
+        "first_k_dense_replace": dense,
+        "moe_intermediate_size": width,
+        "n_routed_experts": experts,
+        "n_shared_experts": shared,
+        "num_experts_per_tok": 2,
+    }
+    for layer in range(dense, LAYERS):
+        prefix = f"model.layers.{layer}.mlp."
+        for name in ("gate_proj", "up_proj", "down_proj"):
+            del weights[f"{prefix}{name}.weight"]
+        weights[prefix + "gate.weight"] = draw(experts, HIDDEN_SIZE)
+        parts = {f"experts.{number}.": width for number in range(experts)} | {"shared_experts.": shared * width}
+        for name, size in parts.items():
+            weights[f"{prefix}{name}gate_proj.weight"] = draw(size, HIDDEN_SIZE)
+            weights[f"{prefix}{name}up_proj.weight"] = draw(size, HIDDEN_SIZE)
+            weights[f"{prefix}{name}down_proj.weight"] = draw(HIDDEN_SIZE, size)
+    return config, weights
+
+
+ARCHITECTURES = {
+    "qwen3": qwen3,
+    "deepseek_v2": deepseek_v2,
+    "deepseek_v2_moe": deepseek_v2_moe,
+    "qwen2_5_vl": qwen2_5_vl,
+}
 # Those that see pictures: their tokenizer, chat template and preprocessor know of them.
 WITH_VISION = ("qwen2_5_vl",)
 
