@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 # Last words of a service that are not the product's: the first that matches.
 _NOT_THE_PRODUCT: tuple[tuple[str, FailureClass, str], ...] = (
-    (r"Address already in use", "infrastructure", "end what holds the port, then run again"),
+    # The second is all that Mooncake's master says of the port of its metadata server.
+    (
+        r"(?i)address already in use|Failed to start HTTP metadata server",
+        "infrastructure",
+        "end what holds the port, then run again",
+    ),
     (r"No space left on device", "infrastructure", "free space on the node"),
     (r"Cannot allocate memory|MemoryError|out of memory", "infrastructure", "free memory on the node"),
 )

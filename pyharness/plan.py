@@ -90,7 +90,7 @@ def planned(
         try:
             compared = set()
             for trial in trials:
-                wanted: dict[str, Any] = {"disagg_model": trial.model} if trial.model else {}
+                wanted: dict[str, Any] = {"disagg_model": trial.model or ""} if case.models else {}
                 wanted |= {"models": [name for name in case.models if name in models], **variables}
                 chosen = {"disagg_variant": trial.variant} if trial.variant else {}
                 chosen["disagg_run"] = RUN_ID
@@ -134,15 +134,19 @@ def _lines(case: TestCase, inventory: Path, plan: Sequence[Deployment]) -> Itera
     yield f"transport  {asked}{'' if asked == first.transport.declared else f' ({first.transport.declared} declared)'}"
     ports = ", ".join(f"{name} {port}" for name, port in case.ports.items())
     yield f"ports      free on every node: {ports}"
-    if case.request is not None:
-        yield f"request    POST {first.entry}{case.request.path} {json.dumps(case.request.body)}"
-        pattern = f" /{case.request.pattern}/" if first.reference.method == "pattern" else ""
-        yield f"answer     compared with {first.reference.method}{pattern}"
+    # What serves no model is not asked.
+    serving = next((deployment for deployment in reversed(plan) if deployment.model is not None), None)
+    if case.request is not None and serving is not None:
+        yield f"request    POST {serving.entry}{case.request.path} {json.dumps(case.request.body)}"
+        pattern = f" /{case.request.pattern}/" if serving.reference.method == "pattern" else ""
+        yield f"answer     compared with {serving.reference.method}{pattern}"
     if first.workload:
         yield f"workload   {json.dumps(first.workload)}"
     for deployment in plan:
         yield ""
-        alone = "" if deployment.reference.method != "none" else ", one engine alone, to compare with; then it is ended"
+        # The engine alone is compared with nothing; a case that asks nothing has no such engine.
+        is_alone = deployment.reference.method == "none" and case.request is not None and deployment.model is not None
+        alone = ", one engine alone, to compare with; then it is ended" if is_alone else ""
         yield f"{_title(deployment)}{alone}"
         for node in deployment.nodes:
             for service in (entry for entry in deployment.services if entry.node == node):

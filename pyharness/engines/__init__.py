@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyharness.engines.mooncake import Mooncake
 from pyharness.engines.sglang import SGLang
+from pyharness.engines.vllm import VLLM
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
     from pyharness.engines.base import Engine
 
-_ENGINES: dict[str, type[Engine]] = {"sglang": SGLang}
+_ENGINES: dict[str, type[Engine]] = {"mooncake": Mooncake, "sglang": SGLang, "vllm": VLLM}
 
 
 def engine(name: str) -> Engine:

@@ -97,6 +97,8 @@ class Nodes:
         self._trees: dict[int, list[set[int]]] = {}
         # By node: since when it does not answer, on the monotonic clock.
         self._silent: dict[str, float] = {}
+        # By process id: what took the place of a service that was ended on purpose; None while nothing has.
+        self._successors: dict[int, Service | None] = {}
 
     @cached_property
     def _runner(self) -> AnsibleRunner:
@@ -197,6 +199,14 @@ class Nodes:
             containers=(_UTILS / "containers.py").read_text(encoding="utf-8"),
             asked=json.dumps(question),
         )
+        return self.run_python(node, script)
+
+    def run_python(self, node: str, script: str) -> dict[str, Any]:
+        """Run a script in the node's own Python, sent on standard input. Returns the JSON object that it prints.
+
+        Raises:
+            NodeError: the node could not be asked, or the script failed.
+        """
         try:
             done = self.host(node).run(f"python3 - <<'END_OF_PROBE'\n{script}\nEND_OF_PROBE")
         except (OSError, RuntimeError) as error:
@@ -212,7 +222,7 @@ class Nodes:
         An engine is several processes, and its first one may outlive by far the one that does the work.
         """
         result = []
-        for service in services:
+        for service in filter(None, map(self.current, services)):
             trees = self._trees.get(service.pid, [])
             lasting = set.intersection(*trees) if len(trees) == _PROBES_THAT_COUNT else set()
             members = {service.pid} | lasting
@@ -229,6 +239,22 @@ class Nodes:
             if done.rc == _ONE_ENDED:
                 result.append(service)
         return result
+
+    def replaced(self, service: Service, successor: Service | None) -> None:
+        """Note that a service was ended on purpose, so that its end is no news (see `ended`).
+
+        Args:
+            service: as it was deployed, or as it was started again before.
+            successor: what runs in its place, and is looked at instead from now on; None while nothing does.
+        """
+        self._successors[service.pid] = successor
+
+    def current(self, service: Service) -> Service | None:
+        """Return what runs in the place of a service by now, mostly itself; None where it was ended on purpose."""
+        current: Service | None = service
+        while current is not None and current.pid in self._successors:
+            current = self._successors[current.pid]
+        return current
 
     def silent(self, seconds: float) -> str | None:
         """Return a node that has not answered `ended` for that long; None if there is none."""

@@ -31,13 +31,14 @@ class Environment:
         return self.directory / "bin" / "python"
 
 
-def _provision(inventory: str, folder: Path) -> Environment:
+def _provision(inventory: str, folder: Path, **variables: str) -> Environment:
     paths.use_project_ansible()
     facts = folder / "facts.json"
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(paths.INVENTORIES / inventory)]
     command += [str(Path(__file__).parent / "provision.yml"), "-e", "disagg_run=provision", "-e", f"facts_file={facts}"]
     if inventory == "simulator":
         command += ["-e", json.dumps({"disagg_pythonpath": [str(paths.PROJECT)]})]
+    command += ["-e", json.dumps(variables)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-1000:]}"
     found = json.loads(facts.read_text())
@@ -54,3 +55,9 @@ def simulator_environment(tmp_path_factory: pytest.TempPathFactory) -> Environme
 def sglang_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """Return the environment of the real SGLang."""
     return _provision("local", tmp_path_factory.mktemp("sglang"))
+
+
+@pytest.fixture(scope="session")
+def vllm_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Return the environment of the real vLLM."""
+    return _provision("local", tmp_path_factory.mktemp("vllm"), disagg_engine_env="vllm-cpu")

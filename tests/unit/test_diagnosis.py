@@ -100,6 +100,8 @@ def test_a_service_that_died_is_the_products_with_its_last_words() -> None:
     ("words", "hint"),
     [
         ("OSError: [Errno 98] Address already in use", "port"),
+        ("[Errno 98] error while attempting to bind on address ('127.0.0.1', 1): address already in use", "port"),
+        ("E1121 10:57:06 http_metadata_server.cpp:121] Failed to start HTTP metadata server on 0.0.0.0:18080", "port"),
         ("OSError: [Errno 28] No space left on device", "space"),
         ("RuntimeError: Cannot allocate memory", "memory"),
         ("MemoryError", "memory"),
