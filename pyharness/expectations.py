@@ -36,6 +36,8 @@ def settle(result: ModelResult, failures: list[Failure], case: TestCase, platfor
 
 
 def _unsupported(declared: Unsupported, result: ModelResult, own: list[Failure], failures: list[Failure]) -> None:
+    if not own and not declared.always:
+        return
     if not own:
         told = (
             f"{result.trial} is declared unsupported on {declared.platform} ({declared.reason}), but it ran and passed"

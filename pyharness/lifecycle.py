@@ -325,7 +325,8 @@ class _Run:
     def _deploy(self, playbook: str, trial: cases.TrialName, phase: str = "deploy", **variables: Any) -> Deployment:
         file = self.folder.root / f".{phase}-{trial.slug}.json"
         wanted: dict[str, Any] = {"disagg_deployment_file": str(file.resolve()), **variables}
-        wanted |= {"disagg_model": trial.model} if trial.model else {}
+        # Empty where the trial serves none, so that the playbook does not take the first that is declared.
+        wanted |= {"disagg_model": trial.model or ""} if self.case.models else {}
         wanted |= {"disagg_variant": trial.variant} if trial.variant else {}
         outcome = self.playbooks.run(
             playbook,

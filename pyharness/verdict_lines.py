@@ -28,16 +28,24 @@ def as_text(report: Report, options: Options) -> str:
         about = f" ({failure.trial})" if failure.trial else ""
         known = "expected, " if failure.trial in expected else ""
         lines.append(f"{known}{failure.class_}: {failure.check}{about}: {failure.evidence}\n  -> {failure.hint}")
-    used = f"KV cache over {report.transport.used}" if report.transport.used else "transport not known"
     simulated = "; simulated engine: says nothing about a product" if report.simulated else ""
     where = options.results / report.test_case / "report.json"
     lines.append(
-        f"{report.verdict.upper()} {report.test_case}: {tally(report.models)}, {used}, {report.timing.total:.1f} s"
+        f"{report.verdict.upper()} {report.test_case}: {tally(report.models)}{_transport(report)}, "
+        f"{report.timing.total:.1f} s"
         f"{simulated}; {where}"
     )
     if options.keep:
         lines.append(f"left up; end it with: python -m pyharness teardown --run {report.run_id}")
     return "\n".join(lines) + "\n"
+
+
+def _transport(report: Report) -> str:
+    """Say what carried the data; nothing for a case that does not look at it."""
+    used, looked_at = report.transport.used, bool(report.transport.evidence)
+    if used is None:
+        return ", transport not known" if looked_at or report.verdict == "error" else ""
+    return f", {'KV cache' if any(trial.name for trial in report.models) else 'data'} over {used}"
 
 
 def tally(trials: list[ModelResult]) -> str:

@@ -13,7 +13,7 @@ CATEGORIES = {
     "lifecycle": ("pre_merge", "post_merge", "nightly", "weekly", "release"),
     "type": ("unit", "integration", "e2e", "benchmark", "stress"),
     "hardware": ("gpu_0", "gpu_1", "gpu_2", "gpu_4", "gpu_8"),
-    "component": ("harness", "ansible", "simulator", "model", "sglang", "mooncake", "router"),
+    "component": ("harness", "ansible", "simulator", "model", "sglang", "vllm", "mooncake", "router"),
 }
 
 

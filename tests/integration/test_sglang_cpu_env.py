@@ -19,7 +19,10 @@ ROLES = Path(__file__).parents[2] / "ansible_collections/disagg/e2e/roles"
 STAND_INS = ROLES / "engine_env/files/sglang-cpu/path"
 MAKE_MODEL = ROLES / "model/files/make_model.py"
 REFERENCE = ROLES / "model/files/reference.py"
-ARCHITECTURES = ("qwen3", "deepseek_v2")
+ARCHITECTURES = ("qwen3", "deepseek_v2", "deepseek_v2_moe", "qwen2_5_vl")
+# transformers reads no pictures here: of the last one SGLang alone is the reference.
+WITH_REFERENCE = ("qwen3", "deepseek_v2", "deepseek_v2_moe")
+CAT = Path(__file__).parents[2] / "playbooks/pictures/cat.png"
 PROMPT = "Let me tell you a short story "
 
 
@@ -95,6 +98,27 @@ def test_same_seed_makes_the_same_bytes(
     assert content(tmp_path / "again") == content(models[architecture])
 
 
+def test_a_model_that_sees_has_all_that_pictures_need(python: Path, models: dict[str, Path]) -> None:
+    """Transformers' own processor makes as many tokens of the test case's picture as the test case says."""
+    program = """
+import sys
+sys.modules["torchvision"] = None
+from PIL import Image
+from transformers import AutoConfig, AutoTokenizer, AutoImageProcessor
+config = AutoConfig.from_pretrained(sys.argv[1])
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+message = [{"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "What?"}]}]
+text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+assert tokenizer(text)["input_ids"].count(config.image_token_id) == 1, text
+seen = AutoImageProcessor.from_pretrained(sys.argv[1], backend="pil")(Image.open(sys.argv[2]), return_tensors="np")
+patches = seen["image_grid_thw"].prod()
+print(patches // config.vision_config.spatial_merge_size**2, config.vision_config.out_hidden_size)
+"""
+    process = run(python, "-c", program, models["qwen2_5_vl"], CAT)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == ["144", "128"]
+
+
 def test_another_seed_makes_other_weights_and_the_same_tokenizer(
     python: Path, models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -115,11 +139,11 @@ def test_an_unknown_architecture_is_refused_by_name(python: Path, tmp_path: Path
 def test_reference_answers_are_long_printable_varied_and_told_apart(
     python: Path, models: dict[str, Path], tmp_path: Path
 ) -> None:
-    arguments = [f"--model={folder}={tmp_path / name}.json" for name, folder in models.items()]
+    arguments = [f"--model={models[name]}={tmp_path / name}.json" for name in WITH_REFERENCE]
     process = run(python, REFERENCE, *arguments, "--prompt", PROMPT)
     assert process.returncode == 0, process.stderr
 
-    answers = {name: json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in models}
+    answers = {name: json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in WITH_REFERENCE}
     tokens = 128
     for answer in answers.values():
         assert len(answer["token_ids"]) == tokens

@@ -46,26 +46,36 @@ class Site:
     name: str
     reports: list[Report] = field(default_factory=list)
 
-    def run(self, **options: Any) -> Report:
-        """Run the main job with one model, and check what holds for every run: the files agree, nothing is left."""
-        options.setdefault("models", (QWEN,))
-        report = run_case(Options(test_case=CASE, inventory=self.inventory, results=self.results, **options))
+    def run(self, case: str = CASE, **options: Any) -> Report:
+        """Run the main job with one model, or another case, and check what holds for every run.
+
+        That is: the files agree, and nothing is left.
+        """
+        if case == CASE:
+            options.setdefault("models", (QWEN,))
+        report = run_case(Options(test_case=case, inventory=self.inventory, results=self.results, **options))
         self.reports.append(report)
         self._note(report)
-        written = json.loads((self.results / CASE / "report.json").read_text())
+        written = json.loads((self.results / case / "report.json").read_text())
         assert written["verdict"] == report.verdict
-        result = self.result()
+        result = self.result(case)
         assert result["status"] == ("Pass" if report.verdict == "pass" else "Fail")
         assert set(result) == {"test_case", "status", "timestamp"}
         return report
 
-    def result(self) -> dict[str, str]:
+    def result(self, case: str = CASE) -> dict[str, str]:
         """Return test_results.json."""
-        return dict(json.loads((self.results / CASE / "test_results.json").read_text()))
+        return dict(json.loads((self.results / case / "test_results.json").read_text()))
 
     def left(self) -> list[dict[str, Any]]:
         """Return the processes that the runs of this site have left."""
         return [found for report in self.reports for found in node_state.run_processes(report.run_id)]
+
+    def processes(self, service: str) -> list[dict[str, Any]]:
+        """Return the living processes of a service of the run that is under way on this site."""
+        found = node_state.run_processes()
+        runs = {entry["run"] for entry in found if self.prefill in entry["command"] or self.decode in entry["command"]}
+        return [entry for entry in found if entry["run"] in runs and entry["service"] == service]
 
     def _note(self, report: Report) -> None:
         """Keep a list of sabotaged runs and their verdicts, for people."""

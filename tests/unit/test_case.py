@@ -64,7 +64,7 @@ def test_a_right_one_is_read(tmp_path: Path) -> None:
     loaded = load(tmp_path, RIGHT)
     assert loaded.prompt == "Once"
     assert loaded.gpus.first == 6
-    assert loaded.request.body == {"text": "Once"}
+    assert loaded.asked.body == {"text": "Once"}
 
 
 def test_all_declarations_of_this_project_are_right() -> None:
@@ -215,6 +215,14 @@ def test_each_model_is_tried_in_each_variant_that_takes_it(tmp_path: Path) -> No
     assert [str(trial) for trial in declared.trials()] == ["org/a [x]", "org/a [y]", "org/b [x]"]
     assert [trial.slug for trial in declared.trials(["org/a"], ["y"])] == ["org__a.y"]
     assert declared.trials(["org/b"], ["y"]) == []
+
+
+def test_a_variant_with_no_models_serves_none_of_the_cases(tmp_path: Path) -> None:
+    declared = load(tmp_path, varied(models=["org/a", "org/b"], variants=[{"name": "x", "models": []}, {"name": "y"}]))
+    assert [str(trial) for trial in declared.trials()] == ["org/a [y]", "org/b [y]", "[x]"]
+    (alone,) = declared.trials(variants=["x"])
+    assert (alone.model, alone.slug) == (None, "x")
+    assert [str(trial) for trial in declared.trials(["org/a"])] == ["org/a [y]"]
 
 
 def test_a_case_without_models_and_variants_is_one_trial(tmp_path: Path) -> None:

@@ -61,6 +61,17 @@ def test_what_is_declared_unsupported_and_runs_is_a_failure_of_the_declaration()
     assert failure.evidence.startswith("org/model [refused] is declared unsupported on cpu")
 
 
+def test_what_depends_on_the_node_may_run() -> None:
+    whole = declared()
+    refused = whole.variants[1]
+    assert refused.unsupported is not None
+    sometimes = refused.unsupported.model_copy(update={"always": False})
+    case_ = whole.model_copy(update={"variants": [refused.model_copy(update={"unsupported": sometimes})]})
+    result, failures = ModelResult(name="org/model", variant="refused"), list[Failure]()
+    expectations.settle(result, failures, case_, "cpu")
+    assert (result.expected, failures) == (None, [])
+
+
 def test_on_another_platform_an_unsupported_variant_is_like_any_other() -> None:
     failure = failed("refused", "needs CUDA 13")
     result, failures = settled("refused", failure, platform="cuda")

@@ -55,7 +55,7 @@ def test_a_check_fails_for_the_product_unless_it_says_otherwise() -> None:
 
 def test_a_node_that_cannot_be_asked_is_the_infrastructures() -> None:
     subject = recorder()
-    assert not subject.run("nodes_clean", lambda: raising(NodeError("two cannot be asked: no route")))
+    assert not subject.run("nodes_clean", lambda: raising(NodeError("two", "no route")))
     assert (subject.failures[0].class_, subject.failures[0].evidence) == (
         "infrastructure",
         "two cannot be asked: no route",

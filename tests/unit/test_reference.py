@@ -57,7 +57,7 @@ def test_a_wrong_one_is_refused(tmp_path: Path, document: Any, said: str) -> Non
 
 def answered(monkeypatch: pytest.MonkeyPatch, status: int | None, body: str | None) -> dict[str, Any] | None:
     def post(url: str, request: dict[str, Any], timeout: float) -> exercise.Exchange:
-        assert (url, request, timeout) == ("http://127.0.0.41:8000/generate", CASE.request.body, 30)
+        assert (url, request, timeout) == ("http://127.0.0.41:8000/generate", CASE.asked.body, 30)
         return exercise.Exchange("POST", url, request, status, {}, body, None, 0.1)
 
     monkeypatch.setattr(exercise, "post", post)

@@ -52,11 +52,12 @@ def test_what_is_written_passes_lint(project: Path) -> None:
     assert cli.main(["new", NAME]) == 0
     program = Path(sys.executable).parent
     python = project / "pyharness" / "verification" / f"{NAME}.py"
-    for command in (
+    commands: list[list[str | Path]] = [
         [program / "ruff", "check", "--config", Path(__file__).parents[2] / "pyproject.toml", python],
         [program / "ruff", "format", "--check", "--config", Path(__file__).parents[2] / "pyproject.toml", python],
         [program / "yamllint", "--strict", "-c", Path(__file__).parents[2] / ".yamllint", project / "playbooks"],
-    ):
+    ]
+    for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -146,6 +146,18 @@ def test_a_services_life(deployed: Deployed, url: str, tmp_path: Path) -> None:
     assert (again["changed"], again["runs"]) == (False, [])
 
 
+def test_services_of_an_earlier_deployment_end_before_the_next_begins(deployed: Deployed) -> None:
+    deployed.start(name="prefill", deployment="one")
+    deployed.start(name="decode", deployment="one")
+    assert not deployed.start(name="decode", deployment="one")["changed"]
+    deployed.start(name="rank0", deployment="two")
+    deployed.start(name="rank1", deployment="two")
+
+    living = {entry["service"] for entry in node_state.run_processes(deployed.run_id)}
+    assert living == {"supervisord", "rank0", "rank1"}
+    assert deployed.start(name="decode", deployment="one")["changed"]
+
+
 def test_a_service_that_dies_is_told_with_its_last_words(deployed: Deployed, nobody: str) -> None:
     deployed.start(command=[sys.executable, "-c", "print('last words'); raise SystemExit(3)"])
     result = deployed.ready(nobody)

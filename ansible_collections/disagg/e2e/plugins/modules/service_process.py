@@ -28,6 +28,10 @@ options:
     description: Path of the supervisord program on the node.
     type: path
     required: true
+  deployment:
+    description: What it is a part of. Services of the run's other deployments on this node end before it starts.
+    type: str
+    default: ""
   name:
     description: The service's name, unique in the run on this node.
     type: str
@@ -150,6 +154,14 @@ def _remove(supervisor: Supervisor, run: str, node: str, name: str) -> None:
     node_state.remove_shared_memory(shared)
 
 
+def _remove_earlier(supervisor: Supervisor, parameters: dict[str, Any]) -> None:
+    """Stop the services of the run's earlier deployments: they would take cores and memory from this one."""
+    for record in sorted(supervisor.programs.glob("*.json")):
+        if json.loads(record.read_text()).get("deployment", "") != parameters["deployment"]:
+            _remove(supervisor, parameters["run"], parameters["node"], record.stem)
+            record.unlink()
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -157,6 +169,7 @@ def main() -> None:
             "run": {"type": "str", "required": True},
             "run_dir": {"type": "path", "required": True},
             "node": {"type": "str", "required": True},
+            "deployment": {"type": "str", "default": ""},
             "supervisord": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
             "command": {"type": "list", "elements": "str", "required": True},
@@ -179,6 +192,7 @@ def main() -> None:
         },
         "directory": parameters["run_dir"],
         "log": parameters["log"],
+        "deployment": parameters["deployment"],
         "stop_signal": parameters["stop_signal"],
         "stop_grace": parameters["stop_grace"],
     }
@@ -190,6 +204,7 @@ def main() -> None:
         module.exit_json(changed=changed)
     if changed:
         _ensure_supervisord(module, supervisor)
+        _remove_earlier(supervisor, parameters)
         _remove(supervisor, parameters["run"], parameters["node"], name)
         Path(parameters["log"]).parent.mkdir(parents=True, exist_ok=True)
         try:

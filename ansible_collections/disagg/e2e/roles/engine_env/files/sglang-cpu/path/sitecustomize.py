@@ -6,8 +6,8 @@ run here undisturbed.
 
 Next to it lie stand-ins for packages that SGLang imports and that have no build for this machine
 (``sgl_kernel``, ``triton``), or that it needs for a single name (``IPython``), SGLang's external model package
-``sglang_cpu_ext`` and its plugin ``sglang_cpu_plugin``. All of them were written against one version of SGLang;
-with another one they would break in ways that are hard to read.
+``sglang_cpu_ext`` and its plugins ``sglang_cpu_plugin`` and ``sglang_cpu_collectives``. All of them were written
+against one version of SGLang; with another one they would break in ways that are hard to read.
 """
 
 from __future__ import annotations
