@@ -113,8 +113,8 @@ class Deployment(_Part):
 
     @property
     def simulated(self) -> bool:
-        """Whether the engine is the simulator, so that nothing follows for a product."""
-        return self.engine.platform == "simulator"
+        """Whether the engine is the simulator, so that nothing follows for a product. Mooncake itself is always real."""
+        return self.engine.platform == "simulator" and self.engine.name != "mooncake"
 
     @property
     def served(self) -> Model:

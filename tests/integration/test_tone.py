@@ -44,7 +44,9 @@ class ToneCli:
             if entry.name not in {"tone_tests", "run", ".git"}:
                 (clone / entry.name).symlink_to(entry)
         self.tests = clone / "tone_tests"
-        shutil.copytree(WRAPPERS, self.tests / "scripts")
+        # One wrapper is enough: all are the same but for their names, and run-all would take its time for each.
+        others = {path.name for path in WRAPPERS.glob("test_*.sh")} - {f"{CASE}.sh"}
+        shutil.copytree(WRAPPERS, self.tests / "scripts", ignore=lambda _folder, _names: others)
         # Addresses of its own, so that runs that go on at the same time do not meet.
         worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
         self.local, self.remote = f"127.41.{10 + worker}.1", f"127.41.{10 + worker}.2"
@@ -238,6 +240,17 @@ def test_run_test_hands_a_signal_on_and_stops(tone: ToneCli) -> None:
     assert process.returncode == 2
     assert tone.result() == "Fail"
     assert not (tone.tests / "ran").exists()
+
+
+def test_run_all_keeps_the_order_of_the_suites(tone: ToneCli) -> None:
+    names = ("test_transfer_engine", CASE, "test_aaa", "test_mooncake_store")
+    for name in names:
+        script = tone.tests / "scripts" / f"{name}.sh"
+        script.unlink(missing_ok=True)
+        script.write_text(f"#!/bin/sh\necho {name}\n")
+        script.chmod(0o755)
+    done = tone.run("run-all", script="run_test.sh")
+    assert done.stdout.split() == ["test_transfer_engine", CASE, "test_mooncake_store", "test_aaa"]
 
 
 @pytest.mark.parametrize(("codes", "worst"), [((0, 0), 0), ((0, 1), 1), ((2, 1), 2), ((0, 127), 2)])

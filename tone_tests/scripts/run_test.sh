@@ -39,10 +39,21 @@ run_wrapper() {
     return "$code"
 }
 
+# Print the names of all wrappers: those of the suites in their order, what tells a fault of the network first.
+in_order() {
+    local name
+    {
+        sed -n 's/^ *- \(test_[a-z0-9_]*\)$/\1/p' "$DECLARATIONS/suites.yml"
+        (cd "$SCRIPTS_DIR" && printf '%s\n' test_*.sh) | sed 's/\.sh$//'
+    } | awk '!seen[$0]++' | while read -r name; do
+        [[ ! -x $SCRIPTS_DIR/$name.sh ]] || echo "$name"
+    done
+}
+
 run_all() {
     local engine=${1:-} worst=0 found=0 code name script
-    for script in "$SCRIPTS_DIR"/test_*.sh; do
-        name=$(basename "$script" .sh)
+    for name in $(in_order); do
+        script=$SCRIPTS_DIR/$name.sh
         if [[ -n $engine ]] && ! grep -qix "engine: *$engine" "$DECLARATIONS/$name.yml"; then
             continue
         fi

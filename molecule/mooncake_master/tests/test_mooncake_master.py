@@ -27,7 +27,7 @@ def test_the_master_serves(host: Any) -> None:
 
 def test_the_metadata_server_keeps_what_it_is_given(host: Any) -> None:
     assert ask(host, METADATA, "/metadata?key=a", "--upload-file", "/etc/hostname") == "metadata updated"
-    assert ask(host, METADATA, "/metadata?key=a") == host.file("/etc/hostname").content_string
+    assert ask(host, METADATA, "/metadata?key=a") == host.file("/etc/hostname").content_string.strip()
     assert ask(host, METADATA, "/health") == "OK"
 
 
