@@ -113,7 +113,7 @@ class Deployment(_Part):
 
     @property
     def simulated(self) -> bool:
-        """Whether the engine is the simulator, so that nothing follows for a product. Mooncake itself is always real."""
+        """Whether the engine is simulated, so that nothing follows for a product. Mooncake itself is always real."""
         return self.engine.platform == "simulator" and self.engine.name != "mooncake"
 
     @property

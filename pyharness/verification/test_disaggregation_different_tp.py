@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyharness.verification import server_info, services, test_1p1d_erdma, wheel
+from pyharness.verification import one_pair, server_info, services, wheel
 
 if TYPE_CHECKING:
     from pyharness.verification.base import Trial
 
-_ASKED = test_1p1d_erdma.CHECKS[2:]
+_ASKED = one_pair.CHECKS[2:]
 CHECKS = ("services_are_ours", "wheel_in_use", "ranks_as_declared", *_ASKED)
 
 
@@ -28,4 +28,4 @@ def verify(trial: Trial) -> bool:
 
 def exercise(trial: Trial) -> None:
     """Send requests and check what came of them."""
-    test_1p1d_erdma.exercise(trial)
+    one_pair.exercise(trial)

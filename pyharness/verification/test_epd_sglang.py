@@ -1,11 +1,11 @@
-"""Verification of test_epd_sglang: that of test_1p1d_erdma, and what lies between the encoder and prefill."""
+"""Verification of test_epd_sglang: that of one pair of servers, and what lies between the encoder and prefill."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pyharness.verification import embedding, server_info, services, test_1p1d_erdma, wheel
+from pyharness.verification import embedding, one_pair, server_info, services, wheel
 
 if TYPE_CHECKING:
     from pyharness.verification.base import Evidence, Trial
@@ -54,7 +54,7 @@ def exercise(trial: Trial) -> None:
     if not trial.recorder.run("encoder_ready", counts):
         trial.skip(CHECKS[4:], "the encoder does not answer")
         return
-    test_1p1d_erdma.exercise(trial)
+    one_pair.exercise(trial)
     trial.recorder.run("embedding_received", lambda: embedding.embedding_received(trial))
     asked = {check.id: check for check in trial.recorder.checks}
     if "kv_cache_moved" not in asked or asked["kv_cache_moved"].status == "skipped":

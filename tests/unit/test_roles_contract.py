@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -181,9 +182,10 @@ def test_a_test_case_has_all_that_goes_by_its_name(name: str) -> None:
     assert (paths.PLAYBOOKS / f"{name}.yml").is_file()
     verification = paths.PROJECT / "pyharness" / "verification" / f"{name}.py"
     assert verification.is_file()
-    text = verification.read_text(encoding="utf-8")
-    assert "def verify(" in text
-    assert "def exercise(" in text
+    module = importlib.import_module(f"pyharness.verification.{name}")
+    assert callable(module.verify)
+    assert callable(module.exercise)
+    assert module.CHECKS
 
 
 @pytest.mark.parametrize("folder", [paths.PLAYBOOKS, paths.PROJECT / "pyharness" / "verification"])

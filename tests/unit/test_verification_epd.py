@@ -10,9 +10,9 @@ from pyharness import case
 from pyharness.engines.sglang_encoder import EncoderCounters
 from pyharness.verification import (
     embedding,
+    one_pair,
     server_info,
     services,
-    test_1p1d_erdma,
     test_disaggregation_different_tp,
     test_epd_sglang,
     wheel,
@@ -52,13 +52,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         monkeypatch.setattr(embedding, name, keep(name))
     monkeypatch.setattr(embedding, "snapshot", lambda _trial: SEEN)
     monkeypatch.setattr(embedding, "snapshot_after", lambda _trial, _before: SEEN)
-    monkeypatch.setattr(test_1p1d_erdma, "exercise", lambda trial: answered(trial, "pass"))
+    monkeypatch.setattr(one_pair, "exercise", lambda trial: answered(trial, "pass"))
     return kept
 
 
 def answered(trial: Trial, status: str) -> None:
     """Stand in for the exercise of prefill and decode."""
-    for name in test_1p1d_erdma.CHECKS[2:]:
+    for name in one_pair.CHECKS[2:]:
         if status == "pass":
             trial.recorder.run(name, dict)
         else:
@@ -116,7 +116,7 @@ def test_nothing_is_asked_of_an_encoder_that_does_not_answer(
 def test_without_an_answer_prefills_complaints_are_told_and_no_picture_is_looked_at(
     asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(test_1p1d_erdma, "exercise", lambda trial: answered(trial, "skipped"))
+    monkeypatch.setattr(one_pair, "exercise", lambda trial: answered(trial, "skipped"))
     monkeypatch.setattr(embedding, "embedding_received", wrong)
     trial = trial_of("test_epd_sglang", "zmq")
     test_epd_sglang.exercise(trial)
@@ -138,4 +138,4 @@ def test_equal_ranks_are_not_asked(asked: dict[str, Any], monkeypatch: pytest.Mo
     assert not test_disaggregation_different_tp.verify(trial)
     assert asked
     assert statuses(trial)["ranks_as_declared"] == "fail"
-    assert {statuses(trial)[name] for name in test_1p1d_erdma.CHECKS[2:]} == {"skipped"}
+    assert {statuses(trial)[name] for name in one_pair.CHECKS[2:]} == {"skipped"}
