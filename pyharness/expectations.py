@@ -71,6 +71,8 @@ def _expected_failure(
         return
     lines = [_line(declared.evidence, failure.evidence) for failure in own]
     if all(lines):
+        for failure in own:
+            failure.spoils_judgement = False  # it says nothing about the other trials
         result.expected = Expected(kind="failure", reason=declared.reason, check=declared.check, evidence=str(lines[0]))
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import secrets
 import threading
 import time
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +48,6 @@ TEARDOWN_SECONDS = 5 * 60
 
 class _GiveUp(Exception):  # noqa: N818
     """The rest of the run makes no sense; the failures say why."""
-
-
-def new_run_id() -> str:
-    """Return an id that sorts by time and that two runs never share."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def run_case(options: Options) -> results.Report:
@@ -108,7 +101,7 @@ class _Run:
 
     def __init__(self, options: Options, case: cases.TestCase, folder: ResultsDir) -> None:
         self.options, self.case, self.folder = options, case, folder
-        self.run_id = new_run_id()
+        self.run_id = results.new_run_id()
         self.interrupt = Interrupt()
         self.trials = case.trials(options.models, options.variants)
         self.models = list(dict.fromkeys(trial.model for trial in self.trials if trial.model))
@@ -153,15 +146,10 @@ class _Run:
 
     def _settle(self, result: results.ModelResult) -> None:
         """Compare a trial with what its declaration expects of it."""
-        platform = self.deployed[-1].engine.platform if self.deployed else self._declared_platform()
+        platform = self.deployed[-1].engine.platform if self.deployed else self.nodes.platform(self.case.nodes)
         expectations.settle(result, self.report.failures, self.case, platform)
         if result.expected:
             self.options.tell(f"  expected {result.expected.check}: {result.expected.evidence}")
-
-    def _declared_platform(self) -> str | None:
-        """Return the inventory's word for what engines run on; None where it is templated."""
-        platform = self.nodes.variable(self.nodes.names(self.case.nodes)[0], "disagg_platform")
-        return platform if platform in ("cpu", "cuda", "simulator") else None
 
     def _guarded(self, part: Callable[[], None]) -> UsageError | None:
         """Run a part of the run. Whatever ends it early is a failure: what is left unsaid would read as a pass."""
@@ -273,17 +261,8 @@ class _Run:
     def _remember(self, reason: str = "") -> None:
         """Keep on this machine that the run's nodes are not clean."""
         kept = self.options.keep and not self.interrupt.is_set()
-        known = unfinished.Unfinished(
-            run=self.run_id,
-            inventory=str(self.options.inventory.resolve()),
-            nodes=list(self.case.nodes),
-            since=self.report.started_at,
-            harness=[] if reason else unfinished.own_identity(),  # with a reason it is over
-            kept=kept,
-            reason=reason,
-        )
         with suppress(OSError):  # a full disk here is no reason to leave the nodes as they are
-            unfinished.remember(known)
+            unfinished.note(self.report, self.options.inventory, self.case.nodes, kept=kept, reason=reason)
 
     def _one_trial(
         self, trial: cases.TrialName, result: results.ModelResult, method: str, known: dict[str, Any] | None

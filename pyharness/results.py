@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -172,6 +173,11 @@ def _verdict(failures: list[Failure], *, complete: bool) -> Verdict:
     if any(failure.class_ == "product" for failure in failures):
         return "fail"
     return "error" if failures or not complete else "pass"
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and that two runs never share."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def now() -> str:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from pyharness import paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from pyharness.results import Report
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,32 @@ def remember(entry: Unfinished) -> None:
     temporary = folder / f".{entry.run}.{os.getpid()}"
     temporary.write_text(json.dumps(asdict(entry), indent=2) + "\n", encoding="utf-8")
     temporary.replace(folder / f"{entry.run}.json")
+
+
+def note(report: Report, inventory: Path, nodes: Sequence[str], *, kept: bool, reason: str) -> None:
+    """Keep a run of this process, or why it has left its nodes as they are.
+
+    Args:
+        report: the run's.
+        inventory: the inventory's path.
+        nodes: its nodes, or groups of them.
+        kept: whether it is left up on purpose.
+        reason: why its nodes are not clean, once it is over; empty while it is at work.
+
+    Raises:
+        OSError: it cannot be written down.
+    """
+    remember(
+        Unfinished(
+            run=report.run_id,
+            inventory=str(inventory.resolve()),
+            nodes=list(nodes),
+            since=report.started_at,
+            harness=[] if reason else own_identity(),
+            kept=kept,
+            reason=reason,
+        )
+    )
 
 
 def forget(run: str) -> None:

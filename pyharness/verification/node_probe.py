@@ -137,6 +137,15 @@ class Nodes:
         """Return a node's variable as the inventory has it, not templated; None if it has none."""
         return self._runner.get_variables(node).get(name)
 
+    def platform(self, groups: Iterable[str]) -> str | None:
+        """Return the inventory's word for what engines run on; None where it is templated.
+
+        Raises:
+            UsageError: a group is missing or empty.
+        """
+        platform = self.variable(self.names(groups)[0], "disagg_platform")
+        return platform if platform in ("cpu", "cuda", "simulator") else None
+
     def host(self, name: str) -> Host:
         """Return testinfra's host of that name."""
         return self._runner.get_host(name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
-from pyharness import exercise, lifecycle, paths
+from pyharness import exercise, paths, results
 from pyharness.deployment import read
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def play(site: Site, playbook: str, *variables: str) -> list[int]:
 
 
 def test_it_comes_up_answers_changes_nothing_the_second_time_and_goes(site: Site) -> None:
-    run = lifecycle.new_run_id()
+    run = results.new_run_id()
     file = site.results / "deployment.json"
     variables = (f"disagg_run={run}", f"disagg_deployment_file={file}", f"disagg_logs_to={site.results / 'logs'}")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pyharness import lifecycle
+from pyharness import results
 from tests.sabotage.test_by_hand import play
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def test_an_arena_without_huge_pages_is_the_known_failure(real_site: Site) -> No
 
 
 def test_by_hand_it_keeps_its_ports_and_changes_nothing_the_second_time(real_site: Site) -> None:
-    run_id = lifecycle.new_run_id()
+    run_id = results.new_run_id()
     variables = (
         f"disagg_run={run_id}",
         f"disagg_deployment_file={real_site.results / 'deployment.json'}",

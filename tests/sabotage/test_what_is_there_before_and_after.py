@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
-from pyharness import lifecycle, paths
+from pyharness import paths, results
 from pyharness.playbook import Outcome, PlaybookRunner
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def test_the_single_engine_reference_gives_the_same_verdict(site: Site) -> None:
 
 
 def test_a_run_id_is_never_used_twice() -> None:
-    assert len({lifecycle.new_run_id() for _ in range(50)}) == 50
+    assert len({results.new_run_id() for _ in range(50)}) == 50
 
 
 def _take_down(site: Site, run: str) -> str:

@@ -44,6 +44,11 @@ def test_the_simulator_is_known_as_such(platform: str, simulated: bool) -> None:
     assert make_deployment(engine=engine).simulated is simulated
 
 
+def test_mooncake_itself_is_real_on_every_inventory() -> None:
+    engine = {"name": "mooncake", "platform": "simulator", "runtime": "process", "environment": "/env"}
+    assert not make_deployment(engine=engine).simulated
+
+
 def test_it_starts_with_its_first_service_and_is_ready_with_its_last() -> None:
     services = [
         make_service("prefill", started_at=10.0, ready_at=14.0),

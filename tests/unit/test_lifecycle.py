@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyharness import exercise, lifecycle, reference
+from pyharness import exercise, lifecycle, reference, results
 from pyharness.errors import UsageError
 from pyharness.playbook import Outcome, TaskFailure
 from pyharness.verification import test_1p1d_erdma as job
@@ -305,6 +305,6 @@ def test_requests_are_kept_and_watched(world: World, monkeypatch: pytest.MonkeyP
 
 
 def test_run_ids_sort_by_time_and_differ() -> None:
-    first, second = lifecycle.new_run_id(), lifecycle.new_run_id()
+    first, second = results.new_run_id(), results.new_run_id()
     assert first != second
     assert first[:15] <= second[:15]

@@ -89,6 +89,9 @@ class World:
     def variable(self, _node: str, name: str) -> str | None:
         return self.method if name == "disagg_reference" else None
 
+    def platform(self, _groups: list[str]) -> str | None:
+        return None
+
     def host(self, _name: str) -> SimpleNamespace:
         return SimpleNamespace(run=lambda _command: SimpleNamespace(stdout="sglang-0.5.23.dist-info\n"))
 
