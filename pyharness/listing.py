@@ -67,7 +67,8 @@ def _entry(case: TestCase, inventory: Path) -> dict[str, Any]:
 def _lines(entry: dict[str, Any]) -> list[str]:
     nodes, gpus = len(entry["nodes"]), entry["hardware"]["gpus_per_node"]
     took = f"{entry['seconds']:.0f} s here (median of {entry['runs']})" if entry["runs"] else "not run here yet"
-    needs = f"{nodes} {'nodes' if nodes > 1 else 'node'} with {gpus} GPUs each, {entry['hardware']['transport']}"
+    each = f" with {gpus} GPUs{' each' if nodes > 1 else ''}" if gpus else ", no GPU"
+    needs = f"{nodes} {'nodes' if nodes > 1 else 'node'}{each}, {entry['hardware']['transport']}"
     lines = [
         f"{entry['test_case']}  {entry['title']}",
         f"    {' '.join(entry['type'])}, {entry['engine']}; {needs}; {took}",
