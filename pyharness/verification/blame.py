@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyharness.verification import services
+from pyharness.verification import services, waiting
 from pyharness.verification.base import CheckFailed
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # "discard" (RFC 863). Nobody serves it, so a machine that is there refuses it at once, also when a service of its own
 # has stopped taking connections.
 _CLOSED_PORT = 9
+# How long a process may take from the end of its connections to its own: it gives back its memory in between.
+DYING_SECONDS = 1.0
 
 
 def failed_request(trial: Trial, done: Exchange) -> None:
@@ -29,7 +31,8 @@ def failed_request(trial: Trial, done: Exchange) -> None:
     """
     if done.status == 200 and not done.problem:
         return
-    ended = trial.nodes.ended(trial.deployment.services)
+    # A process that dies closes its connections some time before it is gone, and the request has failed by then.
+    ended, _seconds = waiting.until(lambda: trial.nodes.ended(trial.deployment.services), DYING_SECONDS)
     if ended:
         failure = services.died(trial, ended[0])
         failure.evidence["exchange"] = done.transcript()

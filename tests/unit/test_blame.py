@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +10,11 @@ from pyharness.exercise import Exchange
 from pyharness.verification import blame
 from pyharness.verification.base import CheckFailed
 from tests.unit.builders import FakeNodes, make_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyharness.deployment import Service
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
@@ -49,3 +54,18 @@ def test_a_machine_that_refuses_one_of_its_doors_is_there() -> None:
     nodes = FakeNodes(reached([False, True], [True, True, False, True]))
     ask(nodes)
     assert nodes.asked[0]["reach"]["one"] == [("127.0.0.42", 30001), ("127.0.0.42", 9)]
+
+
+def test_a_service_that_is_just_dying_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blame, "DYING_SECONDS", 30.0)
+    nodes = FakeNodes(reached([True] * 2, [True] * 4))
+    looks: list[int] = []
+
+    def ended(services: Iterable[Service]) -> list[Service]:
+        looks.append(1)
+        return [service for service in services if service.name == "decode" and len(looks) > 1]
+
+    monkeypatch.setattr(nodes, "ended", ended)
+    with pytest.raises(CheckFailed, match=r"service decode on two .* has ended"):
+        ask(nodes)
+    assert len(looks) == 2
