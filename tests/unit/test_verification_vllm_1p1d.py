@@ -10,14 +10,14 @@ import pytest
 from pyharness import case, exercise
 from pyharness.engines.base import Counters
 from pyharness.engines.vllm import VLLM
-from pyharness.verification import services, transfer, wheel
+from pyharness.verification import one_pair, transfer
 from pyharness.verification import test_vllm_1p1d_erdma as job
-from pyharness.verification.base import CheckFailed, Evidence, Recorder
 from pyharness.verification.wires import Snapshot
 from tests.unit.builders import BYTES_PER_TOKEN, FakeNodes, make_deployment, make_trial
 
 if TYPE_CHECKING:
     from pyharness.results import TransportUse
+    from pyharness.verification.base import Recorder
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.vllm]
 
@@ -136,32 +136,5 @@ def test_a_service_that_died_is_blamed_rather_than_the_proxy() -> None:
     assert failure.evidence.startswith("service decode on two (pid 102) has ended")
 
 
-def verified(monkeypatch: pytest.MonkeyPatch, **failing: CheckFailed) -> tuple[bool, Recorder]:
-    def check(name: str) -> Evidence:
-        if name in failing:
-            raise failing[name]
-        return {}
-
-    monkeypatch.setattr(services, "services_are_ours", lambda _trial: check("services"))
-    monkeypatch.setattr(wheel, "wheel_in_use", lambda _trial: check("wheel"))
-    trial = make_trial(FakeNodes({}))
-    return job.verify(trial), trial.recorder
-
-
-def test_servers_of_ours_are_worth_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    worth, recorder = verified(monkeypatch)
-    assert worth
-    assert statuses(recorder) == dict.fromkeys(job.CHECKS[:2], "pass")
-
-
-def test_strangers_are_not_worth_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    worth, recorder = verified(monkeypatch, services=CheckFailed("not ours", hint="look"))
-    assert not worth
-    assert set(statuses(recorder)) == set(job.CHECKS)
-    assert statuses(recorder)["answer_correct"] == "skipped"
-
-
-def test_a_wrong_wheel_is_worth_asking_for_what_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    worth, recorder = verified(monkeypatch, wheel=CheckFailed("wrong", hint="look", spoils_judgement=True))
-    assert worth
-    assert recorder.failures[0].spoils_judgement
+def test_what_runs_is_looked_at_as_with_any_pair() -> None:
+    assert job.verify is one_pair.verify
