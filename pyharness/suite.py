@@ -34,7 +34,7 @@ def run(names: Sequence[str], options: Options, say: Callable[[Report], object],
 
     Returns:
         the exit code: that of the worst verdict. A test case of which nothing can run on this platform, as its
-        declaration says, is none that failed.
+        declaration says, is none that failed; where that is all of them, nothing was tested, and it is an error.
 
     Raises:
         UsageError: the inventory is not there.
@@ -49,7 +49,7 @@ def run(names: Sequence[str], options: Options, say: Callable[[Report], object],
     if summary:
         sys.stdout.write(summaries.as_text(suite.reports, options.results))
     judged = [report for report in suite.reports if not summaries.only_unsupported(report)]
-    return max((EXIT_CODES[report.verdict] for report in judged), default=0)
+    return max((EXIT_CODES[report.verdict] for report in judged), default=EXIT_CODES["error"])
 
 
 class _Suite:

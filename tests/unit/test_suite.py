@@ -142,6 +142,12 @@ def test_what_no_platform_here_can_run_is_shown_and_fails_nobody(
     assert (document["test_cases"][0]["verdict"], document["test_cases"][0]["outcome"]) == ("error", "unsupported")
 
 
+def test_where_nothing_at_all_could_run_nothing_was_tested(world: Cases) -> None:
+    world.ends["test_a"] = world.ends["test_c"] = refused
+    assert world.run("test_a", "test_c") == 2
+    assert world.written()["counts"]["unsupported"] == 2
+
+
 def test_a_refusal_beside_another_failure_is_no_mere_refusal() -> None:
     report = refused()
     report.failures.append(make_failure(**{"class": "infrastructure", "check": "nodes_clean", "trial": None}))
