@@ -23,12 +23,23 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
+class LogLine(_Part):
+    """A line of a log that shows something. `file` is relative to the results folder, `line` counts from 1."""
+
+    file: str
+    line: int | None = None
+    host: str | None = None
+    text: str
+
+
 class Failure(_Part):
     """One thing that went wrong.
 
     `class` says whose it is: "product" is wrong behaviour of what is tested; with every other class the test could
     not judge. `spoils_judgement` marks what makes the other checks of the run worthless, such as a wrong wheel.
     `unfit_node` names a node that no other test case should run on before somebody has looked.
+    `rule` is the id of the rule that classed it (docs/failures.md), `line` the line of a log that shows it, and
+    `consequence` marks what follows from the first cause, which stands first.
     """
 
     class_: FailureClass = Field(alias="class")
@@ -38,6 +49,9 @@ class Failure(_Part):
     trial: str | None = None
     spoils_judgement: bool = False
     unfit_node: str | None = None
+    rule: str | None = None
+    line: LogLine | None = None
+    consequence: bool = False
 
     @field_validator("evidence")
     @classmethod
@@ -94,6 +108,22 @@ class Phase(_Part):
     seconds: float
 
 
+class Event(_Part):
+    """One thing that happened on a node or to a service, for the timeline. `at` is in seconds since the epoch.
+
+    `node` and `service` are null for what the harness did; `seconds` is null for what has no length.
+    """
+
+    at: float
+    kind: Literal["phase", "start", "ready", "request", "fault", "stop"]
+    text: str
+    node: str | None = None
+    service: str | None = None
+    trial: str | None = None
+    seconds: float | None = None
+    ok: bool = True
+
+
 class TransportUse(_Part):
     """Which transport was asked for, and which one really carried the KV cache; null where that is not known."""
 
@@ -142,6 +172,7 @@ class Report(_Part):
     versions: dict[str, str | None] = Field(default_factory=dict)
     artifacts: dict[str, dict[str, Any] | None] = {"wheel": None, "image": None}
     timing: Timing = Field(default_factory=Timing)
+    timeline: list[Event] = Field(default_factory=list)
     failures: list[Failure] = Field(default_factory=list)
 
     def judge(self) -> Verdict:
