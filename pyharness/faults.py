@@ -126,6 +126,8 @@ def kill(trial: Trial, service: Service) -> Evidence:
             hint="a process that does not end hangs in the kernel: see dmesg on the node",
             class_="infrastructure",
         )
+    where = {"node": service.node, "service": service.name, "trial": trial.recorder.trial}
+    trial.happened("fault", f"{service.name} killed: pids {done['pids']} gone", at=time.time(), **where)
     return {"service": service.name, "node": service.node, "pids": done["pids"], "gone_after_seconds": done["seconds"]}
 
 
@@ -150,6 +152,9 @@ def start_again(trial: Trial, service: Service) -> Service:
     while True:
         seen = exercise.get(service.ready_url, _DOOR_SECONDS)
         if seen.status == 200:
+            where = {"node": service.node, "service": service.name, "trial": trial.recorder.trial}
+            trial.happened("start", f"{service.name} started again, pid {current.pid}", at=current.started_at, **where)
+            trial.happened("ready", f"{service.name} ready again", at=time.time(), **where)
             return current.model_copy(update={"ready_at": time.time()})
         ended = bool(trial.nodes.ended([current]))
         if ended or time.monotonic() > deadline:

@@ -27,6 +27,7 @@ class Options:
         models: only these of the declared models; empty takes all.
         variants: only these of the declared variants; empty takes all.
         keep: leave the last deployment up.
+        resume: go on with the run that lies in the results folder.
         extra_vars: further variables for the playbooks.
         tell: told of every step, for a person.
     """
@@ -38,6 +39,7 @@ class Options:
     models: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     keep: bool = False
+    resume: bool = False
     extra_vars: dict[str, Any] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda _text: None
 

@@ -96,18 +96,24 @@ class PlaybookRunner:
         inventory: the inventory's path.
         log_dir: folder for Ansible's output, one file per playbook run.
         cancelled: asked several times a second; true ends the playbook that runs.
+        facts: folder that keeps what provisioning learns, for the playbooks after it; by default one that goes at
+            `close`.
     """
 
-    def __init__(self, inventory: Path, log_dir: Path, cancelled: Callable[[], bool]) -> None:
+    def __init__(
+        self, inventory: Path, log_dir: Path, cancelled: Callable[[], bool], facts: Path | None = None
+    ) -> None:
         self._inventory = inventory
         self._log_dir = log_dir
         self._cancelled = cancelled
         # Facts that provisioning learned are kept from playbook to playbook of this run, by Ansible's own cache.
-        self._facts = Path(tempfile.mkdtemp(prefix="disagg-e2e-facts-"))
+        self._facts = facts or Path(tempfile.mkdtemp(prefix="disagg-e2e-facts-"))
+        self._facts_are_kept = facts is not None
 
     def close(self) -> None:
-        """Forget the facts."""
-        shutil.rmtree(self._facts, ignore_errors=True)
+        """Forget the facts, but where they are kept by somebody."""
+        if not self._facts_are_kept:
+            shutil.rmtree(self._facts, ignore_errors=True)
 
     def run(
         self,
@@ -154,7 +160,7 @@ class PlaybookRunner:
                 event_handler=on_event,
                 cancel_callback=cancel,
                 timeout=timeout,
-                fact_cache=str(self._facts),  # absolute, so it is not below the artifacts, which go with this playbook
+                fact_cache=str(self._facts.resolve()),  # absolute, so it is not below the artifacts, which go with this playbook
                 settings={"pexpect_timeout": _CANCEL_POLL_SECONDS},
                 quiet=True,
             )

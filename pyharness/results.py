@@ -15,6 +15,7 @@ SCHEMA_VERSION = 1
 Verdict = Literal["pass", "fail", "error"]
 FailureClass = Literal["product", "test", "infrastructure", "configuration", "unsupported", "unknown"]
 Status = Literal["pass", "fail", "skipped"]
+EventKind = Literal["phase", "start", "ready", "request", "fault", "stop"]
 
 EXIT_CODES: dict[str, int] = {"pass": 0, "fail": 1, "error": 2}
 
@@ -115,7 +116,7 @@ class Event(_Part):
     """
 
     at: float
-    kind: Literal["phase", "start", "ready", "request", "fault", "stop"]
+    kind: EventKind
     text: str
     node: str | None = None
     service: str | None = None

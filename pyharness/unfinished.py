@@ -45,10 +45,10 @@ class Unfinished:
     @property
     def is_live(self) -> bool:
         """Whether its harness is still at work."""
-        return bool(self.harness) and _identity(self.harness[0]) == self.harness
+        return bool(self.harness) and identity(self.harness[0]) == self.harness
 
 
-def _identity(pid: int) -> list[int]:
+def identity(pid: int) -> list[int]:
     """Return a process's id and start time (proc(5), stat field 22); empty when there is none of that id."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:  # noqa: PTH123 (no file)
@@ -64,7 +64,7 @@ def _folder() -> Path:
 
 def own_identity() -> list[int]:
     """Return what `harness` is for this process."""
-    return _identity(os.getpid())
+    return identity(os.getpid())
 
 
 def remember(entry: Unfinished) -> None:

@@ -137,6 +137,7 @@ class Trial:
         requested_wheel: what `--wheel` said; None where it was not given.
         logs: folder for what the trial leaves.
         send: posts a body to a URL within a time in seconds, watches the services meanwhile, and keeps the exchange.
+        happened: puts an event on the run's timeline: kind, text, at (seconds since the epoch) and where it was.
     """
 
     case: TestCase
@@ -148,6 +149,7 @@ class Trial:
     requested_wheel: str | None
     logs: Path
     send: Callable[[str, dict[str, Any], float], Exchange]
+    happened: Callable[..., None] = lambda *_what, **_details: None
 
     @property
     def workload(self) -> dict[str, Any]:

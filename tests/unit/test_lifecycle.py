@@ -30,8 +30,8 @@ REFUSED = Outcome("failed", [TaskFailure("one", "Prove", "node", "port held")], 
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Return a world in which everything goes well."""
     subject = World(tmp_path)
-    monkeypatch.setattr(lifecycle, "PlaybookRunner", subject.runner)
-    monkeypatch.setattr(lifecycle, "Nodes", subject.nodes)
+    monkeypatch.setattr(lifecycle.run, "PlaybookRunner", subject.runner)
+    monkeypatch.setattr(lifecycle.run, "Nodes", subject.nodes)
     monkeypatch.setattr(job, "verify", subject.verify)
     monkeypatch.setattr(job, "exercise", subject.exercise)
     subject.method = "transformers"
@@ -212,7 +212,7 @@ def test_an_interrupted_run_is_taken_down_whatever_was_asked(
 
 
 def test_an_interrupt_before_the_first_phase_touches_no_node(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle._Run, "_provision", lambda self: (interrupting(signal.SIGTERM)(), self._phase("x")))
+    monkeypatch.setattr(lifecycle.provisioning, "take_nodes", lambda _run: interrupting(signal.SIGTERM)())
     report = world.live(models=(MODELS[0],))
     assert report.verdict == "error"
     assert "teardown" not in world.played

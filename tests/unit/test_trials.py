@@ -42,8 +42,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     declared = cases.load("test_1p1d_erdma").model_dump(by_alias=True)
     varied = cases.TestCase.model_validate({**declared, "variants": VARIANTS})
     monkeypatch.setattr(cases, "load", lambda _name: varied)
-    monkeypatch.setattr(lifecycle, "PlaybookRunner", subject.runner)
-    monkeypatch.setattr(lifecycle, "Nodes", subject.nodes)
+    monkeypatch.setattr(lifecycle.run, "PlaybookRunner", subject.runner)
+    monkeypatch.setattr(lifecycle.run, "Nodes", subject.nodes)
     monkeypatch.setattr(job, "verify", subject.verify)
     monkeypatch.setattr(job, "exercise", subject.exercise)
     subject.method = "transformers"

@@ -49,7 +49,7 @@ class World:
 
     # -- in place of PlaybookRunner
 
-    def runner(self, _inventory: Path, _logs: Path, _cancelled: Callable[[], bool]) -> World:
+    def runner(self, _inventory: Path, _logs: Path, _cancelled: Callable[[], bool], _facts: Path) -> World:
         self.closed = False
         return self
 
