@@ -8,16 +8,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from pyharness import redaction
 from pyharness.case import TrialName
 
 SCHEMA_VERSION = 1
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
-Verdict = Literal["pass", "fail", "error"]
+# "flaky" is only ever the verdict of several runs (--repeat).
+Verdict = Literal["pass", "fail", "error", "flaky"]
 FailureClass = Literal["product", "test", "infrastructure", "configuration", "unsupported", "unknown"]
 Status = Literal["pass", "fail", "skipped"]
 EventKind = Literal["phase", "start", "ready", "request", "fault", "stop"]
 
-EXIT_CODES: dict[str, int] = {"pass": 0, "fail": 1, "error": 2}
+EXIT_CODES: dict[str, int] = {"pass": 0, "fail": 1, "error": 2, "flaky": 1}
 
 
 class _Part(BaseModel):
@@ -153,6 +156,24 @@ class Timing(_Part):
         self.own = round(self.total - self.engine_start - self.inference, 3)
 
 
+class Repeat(_Part):
+    """One of several runs of the same test case. `first_cause` is null for one that passed."""
+
+    run_id: str
+    verdict: Verdict
+    seconds: float
+    first_cause: str | None
+
+
+class KnownFlake(_Part):
+    """Who minds a flake, and until when (playbooks/vars/known_flakes.yml)."""
+
+    owner: str
+    until: str
+    reason: str
+    issue: str | None = None
+
+
 class Report(_Part):
     """report.json."""
 
@@ -174,6 +195,8 @@ class Report(_Part):
     artifacts: dict[str, dict[str, Any] | None] = {"wheel": None, "image": None}
     timing: Timing = Field(default_factory=Timing)
     timeline: list[Event] = Field(default_factory=list)
+    repeats: list[Repeat] = Field(default_factory=list)
+    known_flake: KnownFlake | None = None
     failures: list[Failure] = Field(default_factory=list)
 
     def judge(self) -> Verdict:
@@ -195,8 +218,9 @@ class Report(_Part):
         return self.verdict
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as report.json holds it."""
-        return self.model_dump(mode="json", by_alias=True)
+        """Return it as report.json holds it: without any secret."""
+        document: dict[str, Any] = redaction.redact_value(self.model_dump(mode="json", by_alias=True))
+        return document
 
 
 def _verdict(failures: list[Failure], *, complete: bool) -> Verdict:
@@ -214,4 +238,4 @@ def new_run_id() -> str:
 
 def now() -> str:
     """Return the time as reports write it: UTC, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime(TIME_FORMAT)

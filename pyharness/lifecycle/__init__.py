@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyharness import case as cases
-from pyharness import paths
+from pyharness import paths, refusals
 from pyharness.errors import UsageError
 from pyharness.lifecycle import finish, provisioning, resume, teardown, trials
 from pyharness.lifecycle.run import Run
@@ -32,9 +32,13 @@ def run_case(options: Options) -> Report:
             so that no earlier Pass stays in place.
     """
     paths.use_project_ansible()
-    case = cases.load(options.test_case)
+    try:
+        case = cases.load(options.test_case)
+    except UsageError as error:
+        refusals.withdraw_one(options.test_case, options.results, error)
+        raise
     earlier = resume.find(options.results / options.test_case) if options.resume else None
-    folder = ResultsDir(options.results, options.test_case, goes_on=earlier is not None)
+    folder = ResultsDir(options.results, options.test_case, goes_on=earlier is not None, kept=options.repeat)
     run = Run(options, case, folder, earlier)
     folder.write(run.report)
     try:
@@ -44,7 +48,9 @@ def run_case(options: Options) -> Report:
         finish.finish(run, error)
         raise
     with run.interrupt.armed():
-        _live(run)
+        error = _live(run)
+    if error is not None and not run.touched_nodes:
+        raise error
     return run.report
 
 
@@ -65,8 +71,12 @@ def refuse_case(options: Options, failure: Failure) -> Report:
     return run.report
 
 
-def _live(run: Run) -> None:
-    """Do everything, and end in a written report."""
+def _live(run: Run) -> UsageError | None:
+    """Do everything, and end in a written report.
+
+    Returns:
+        what the caller asked for and cannot have.
+    """
 
     def deploy_and_verify() -> None:
         provisioning.take_nodes(run)
@@ -78,3 +88,4 @@ def _live(run: Run) -> None:
     if not (run.options.keep and not run.interrupt.is_set()):
         error = run.guarded(lambda: teardown.tear_down(run)) or error
     finish.finish(run, error)
+    return error

@@ -26,7 +26,7 @@ def finish(run: Run, error: UsageError | None = None) -> None:
     _put_first_what_ended_it(run, error)
     report = run.report
     report.finished_at = results.now()
-    earlier = run.earlier.report.timing.total if run.earlier else 0.0
+    earlier = run.earlier.seconds if run.earlier else 0.0
     report.timing.sum_up(earlier + time.monotonic() - run.started)
     report.timeline.sort(key=lambda event: event.at)
     report.judge()

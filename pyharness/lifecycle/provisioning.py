@@ -19,6 +19,7 @@ def take_nodes(run: Run) -> None:
         UsageError: the inventory is no good.
     """
     run.nodes.load()
+    run.nodes.names(run.case.nodes)
     for story in unfinished.stories(run.options.inventory):
         run.options.tell(story)
     run.remember()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pyharness import journal, unfinished
@@ -11,7 +12,7 @@ from pyharness.deployment import Deployment
 from pyharness.errors import UsageError
 from pyharness.lifecycle import teardown
 from pyharness.lifecycle.run import FACTS, GiveUp
-from pyharness.results import Report
+from pyharness.results import TIME_FORMAT, Phase, Report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,10 +71,42 @@ class Earlier:
 
     def restore(self, report: Report) -> None:
         """Put into the report of the run that goes on what stays true."""
-        for name in ("started_at", "phases", "timeline", "versions", "artifacts"):
+        for name in ("started_at", "timeline", "versions", "artifacts"):
             setattr(report, name, getattr(self.report, name))
+        report.phases = self._past_phases()
         report.timing.engine_start = self.report.timing.engine_start
         report.timing.inference = self.report.timing.inference
+
+    @property
+    def seconds(self) -> float:
+        """How long harnesses were at work on it before."""
+        total, began, last = 0.0, None, 0.0
+        for event in [*self.events, {"event": "run", "at": 0.0}]:
+            if event["event"] == "run":
+                total += last - began if began is not None else 0.0
+                began = event["at"]
+            last = event["at"]
+        return float(total)
+
+    def _past_phases(self) -> list[Phase]:
+        """Return its phases as the journal has them: the report may have been written long before its harness died."""
+        result: list[Phase] = []
+        open_since: float | None = None
+        for event in self.events:
+            if event["event"] == "phase" and event["status"] == "begun":
+                began = datetime.fromtimestamp(event["at"], UTC).strftime(TIME_FORMAT)
+                named = {"name": event["name"], "trial": event["trial"], "started_at": began}
+                result.append(Phase(**named, status="failed", seconds=0.0))
+                open_since = event["at"]
+            elif open_since is not None and result:
+                # Of one that never ended it is known when something of it was heard last.
+                result[-1].seconds = round(max(0.0, event["at"] - open_since), 3)
+                if event["event"] == "phase":
+                    result[-1].status = "ok" if event["status"] == "ok" else "failed"
+                    open_since = None
+            if event["event"] == "run":
+                open_since = None
+        return result
 
     def _phases(self) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == "phase"]

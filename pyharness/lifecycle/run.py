@@ -130,9 +130,14 @@ class Run:
         self.interrupt.check()
         inputs = self.inputs.of(name)
         self.journal.note("phase", name=name, trial=trial, status="begun", inputs=inputs)
-        with self.timed(name, trial) as phase:
-            yield phase
-            self.journal.note("phase", name=name, trial=trial, status="ok", inputs=inputs)
+        status = "failed"
+        try:
+            with self.timed(name, trial) as phase:
+                yield phase
+            status = "ok"
+        finally:
+            with suppress(OSError):  # then it counts as not done
+                self.journal.note("phase", name=name, trial=trial, status=status, inputs=inputs)
 
     @contextmanager
     def timed(self, name: str, trial: str | None = None) -> Iterator[results.Phase]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
-from pyharness import paths, results
+from pyharness import results
 from pyharness.playbook import Outcome, PlaybookRunner
+from tests.sabotage.harness import Harness, take_down, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.pre_merge, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.harness]
 
 SERVE = "import http.server as h, sys; h.HTTPServer((sys.argv[1], 30001), h.BaseHTTPRequestHandler).serve_forever()"
-
-
-def wait_for(condition: Any, what: str, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -86,7 +80,7 @@ def test_what_is_left_after_teardown_is_an_error(site: Site, monkeypatch: pytest
     monkeypatch.setattr(PlaybookRunner, "run", forgetful)
     report = site.run()
     monkeypatch.undo()
-    _take_down(site, report.run_id)
+    take_down(site, report.run_id)
 
     assert report.verdict == "error"
     assert [(failure.check, failure.class_) for failure in report.failures] == [("nodes_clean", "infrastructure")]
@@ -103,43 +97,6 @@ def test_the_result_of_the_run_before_never_stays_in_place(site: Site) -> None:
     assert site.result()["status"] == "Fail"
     kept = site.results / "previous" / "test_1p1d_erdma" / json.loads(before)["run_id"] / "report.json"
     assert kept.read_text() == before
-
-
-class Harness:
-    """The harness as a process, as a person or a CI runs it."""
-
-    def __init__(self, site: Site, *arguments: str) -> None:
-        self.site = site
-        command = [sys.executable, "-m", "pyharness", "test_1p1d_erdma", "-i", str(site.inventory)]
-        command += ["--results", str(site.results), "--model", "Qwen/Qwen3-8B", *arguments]
-        self.process = subprocess.Popen(
-            command,
-            cwd=paths.PROJECT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.seen = ""
-
-    def wait_until(self, text: str) -> None:
-        """Read progress until a line holds `text`."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.seen += line
-            if text in line:
-                return
-        pytest.fail(f"{text!r} was never told:\n{self.seen}")
-
-    def end(self) -> tuple[int, str]:
-        """Wait for its end. Returns exit code and standard output."""
-        output, rest = self.process.communicate(timeout=60)
-        self.seen += rest
-        return self.process.returncode, output
-
-    @property
-    def run_id(self) -> str:
-        return str(json.loads((self.site.results / "test_1p1d_erdma" / "report.json").read_text())["run_id"])
 
 
 MOMENTS = {
@@ -188,7 +145,7 @@ def test_a_killed_harness_leaves_an_error_and_teardown_finds_what_it_left(
     harness.end()
 
     left = node_state.run_processes(harness.run_id)
-    told = _take_down(site, harness.run_id)
+    told = take_down(site, harness.run_id)
 
     try:
         # While deploying it is the playbook, which goes on alone: whatever it had not started yet never starts.
@@ -206,7 +163,7 @@ def test_a_killed_harness_leaves_an_error_and_teardown_finds_what_it_left(
 def test_keep_leaves_the_deployment_up_until_teardown(site: Site) -> None:
     report = site.run(keep=True)
     up = {found["service"] for found in node_state.run_processes(report.run_id)}
-    _take_down(site, report.run_id)
+    take_down(site, report.run_id)
 
     assert report.verdict == "pass", report.failures
     assert {"prefill", "decode", "router"} <= up
@@ -227,10 +184,3 @@ def test_the_single_engine_reference_gives_the_same_verdict(site: Site) -> None:
 
 def test_a_run_id_is_never_used_twice() -> None:
     assert len({results.new_run_id() for _ in range(50)}) == 50
-
-
-def _take_down(site: Site, run: str) -> str:
-    command = [sys.executable, "-m", "pyharness", "teardown", "-i", str(site.inventory), "--run", run]
-    command += ["--results", str(site.results)]
-    done = subprocess.run(command, cwd=paths.PROJECT, capture_output=True, text=True, check=True)
-    return done.stdout
