@@ -201,7 +201,7 @@ def test_without_deployments_there_is_nothing_up(world: World) -> None:
 
 
 def test_a_half_written_journal_is_no_obstacle(world: World) -> None:
-    killed_at(world, "verify")
+    killed_at(world, DEPLOYS[1])
     path = world.results / CASE / "journal.jsonl"
     path.write_text(path.read_text() + '{"at": 1, "ev')
     assert world.live(resume=True).verdict == "pass"
