@@ -30,7 +30,7 @@ suite: .venv/ready
 ## make test      unit, integration and sabotage tests, with the simulated engine; coverage
 .PHONY: test
 test: .venv/ready
-	$(BIN)/coverage run -m pytest -m pre_merge tests/unit tests/integration $(ARGS)
+	$(BIN)/coverage run -m pytest -m pre_merge tests/unit tests/integration tests/browser $(ARGS)
 	$(BIN)/coverage report
 	$(BIN)/pytest -m pre_merge -n 2 tests/sabotage $(ARGS)
 
@@ -44,6 +44,11 @@ unit: .venv/ready
 sabotage: .venv/ready
 	$(BIN)/pytest -m nightly tests/sabotage $(ARGS)
 
+## make browser   the pages of results in Chromium; screenshots in run/browser (Debian: apt-get install chromium)
+.PHONY: browser
+browser: .venv/ready
+	$(BIN)/pytest tests/browser $(ARGS)
+
 ## make molecule  the roles, one scenario after the other, on hosts made of containers (needs Docker and root)
 .PHONY: molecule
 molecule: .venv/ready
@@ -54,6 +59,11 @@ molecule: .venv/ready
 .PHONY: lab-test
 lab-test: .venv/ready
 	$(BIN)/pytest tests/lab $(ARGS)
+
+## make bench     what the harness itself costs, from 2 to 64 nodes; run/bench (ARGS="--nodes 2 8 --runs 1": less of it)
+.PHONY: bench
+bench: .venv/ready
+	$(BIN)/python -m pyharness.bench $(ARGS)
 
 ## make lint      ruff, mypy, yamllint, shellcheck, ansible-lint
 .PHONY: lint

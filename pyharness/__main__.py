@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 try:
@@ -14,5 +15,8 @@ except ModuleNotFoundError as error:
     told = f"error: {sys.executable} does not have {error.name}; use the project's Python, .venv/bin/python"
     sys.stderr.write(f"{told} (make .venv/ready makes it)\n")
     code = 2
+except BrokenPipeError:  # `… | head`: who reads has seen enough, and Python is not to try once more at its end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = 141  # as a shell tells it of a program that SIGPIPE ended
 
 sys.exit(code)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 
+from pyharness import github, redaction
 from pyharness.errors import UsageError
 from pyharness.from_collection import github_artifacts, patient_http
 from pyharness.results import EXIT_CODES, Report
@@ -27,7 +27,6 @@ CONTEXT = "disagg-e2e"
 _STATES = {"pass": "success", "fail": "failure", "error": "error"}  # GitHub's words
 _DESCRIPTION = 140  # characters that GitHub takes
 _FAILURES = 10
-_EVIDENCE = 1500
 _PER_PAGE = 100
 _TIMEOUT = (10, 60)
 
@@ -66,32 +65,27 @@ def markdown(outcome: Outcome, sha: str, url: str) -> str:
     """Return the outcome for people. What came from the nodes stands in code blocks, where it can do nothing."""
     lines = [f"### {CONTEXT}: {outcome.verdict}", "", f"Commit {sha}, [log and results]({url})", ""]
     if not outcome.reports:
-        return "\n".join([*lines, *_block(outcome.line), ""])
+        return "\n".join([*lines, *github.block(outcome.line), ""])
     lines += ["| Test case | Verdict | Models passed | KV cache over | Seconds |", "| --- | --- | --- | --- | --- |"]
     for report in outcome.reports:
         passed = sum(1 for model in report.models if model.verdict == "pass")
         cells = [report.test_case, report.verdict, f"{passed} of {len(report.models)}"]
         cells += [report.transport.used or "not known", f"{report.timing.total:.0f}"]
-        lines.append(f"| {' | '.join(_plain(cell) for cell in cells)} |")
+        lines.append(f"| {' | '.join(github.plain(cell) for cell in cells)} |")
         if report.simulated:
-            lines.append(f"| {_plain(report.test_case)} | simulated engine: says nothing about a product | | | |")
+            lines.append(f"| {github.plain(report.test_case)} | simulated engine: says nothing about a product | | | |")
     failures = [(report, failure) for report in outcome.reports for failure in report.failures]
     for report, failure in failures[:_FAILURES]:
-        about = f" ({_plain(failure.trial)})" if failure.trial else ""
-        lines += ["", f"**{_plain(report.test_case)}**, {failure.class_}: {_plain(failure.check)}{about}", ""]
-        lines += _block(f"{failure.evidence[:_EVIDENCE]}\n-> {failure.hint}")
+        about = f" ({github.plain(failure.trial)})" if failure.trial else ""
+        lines += [
+            "",
+            f"**{github.plain(report.test_case)}**, {failure.class_}: {github.plain(failure.check)}{about}",
+            "",
+        ]
+        lines += github.block(f"{github.shortened(failure.evidence)}\n-> {failure.hint}")
     if len(failures) > _FAILURES:
         lines += ["", f"and {len(failures) - _FAILURES} more failures, in the results"]
     return "\n".join([*lines, ""])
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^\w./:+ -]", "?", text)
-
-
-def _block(text: str) -> list[str]:
-    fence = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 3)
-    return [fence, "".join(letter for letter in text if letter == "\n" or letter.isprintable()), fence]
 
 
 class Poster:
@@ -184,10 +178,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--url", required=True, help="where log and results are")
     options = parser.parse_args(arguments)
     try:
-        github = github_artifacts.Repository(options.repo, os.environ)
+        repository = github_artifacts.Repository(options.repo, os.environ)
     except github_artifacts.ArtifactError as error:
         raise UsageError(f"gate: {error}") from None
-    if not github.token:
+    if not repository.token:
         raise UsageError(f"gate: there is no token; set {' or '.join(github_artifacts.TOKEN_VARIABLES)}")
     if options.verdict:
         outcome = Outcome(options.verdict, options.line or options.verdict)
@@ -195,12 +189,12 @@ def main(arguments: Sequence[str]) -> int:
         outcome = read(options.results)
     else:
         raise UsageError("gate: give --results DIR or --verdict")
-    text = markdown(outcome, options.sha, options.url)
+    text = redaction.redact(markdown(outcome, options.sha, options.url))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as stream:
             stream.write(text)
     sys.stdout.write(f"{outcome.verdict.upper()}: {outcome.line}\n")
-    poster = Poster(github.name, github.token, github.api)
+    poster = Poster(repository.name, repository.token, repository.api)
     poster.status(options.sha, outcome, options.url)
     if options.pull_request is not None:
         poster.comment(options.pull_request, text)

@@ -21,6 +21,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from pyharness import redaction
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -36,6 +38,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._begun = False
 
     def note(self, event: str, **fields: Any) -> None:
         """Write an event down, and see to it that it is on the disk.
@@ -47,13 +50,26 @@ class Journal:
         Raises:
             OSError: it cannot be written: the run must not go on as if it were.
         """
-        line = json.dumps({"at": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False) + "\n"
+        said = redaction.redact_value({"at": round(time.time(), 3), "event": event, **fields})
+        line = json.dumps(said, ensure_ascii=False) + "\n"
+        if not self._begun:
+            line = _end_of_half_a_line(self._path) + line
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             os.write(descriptor, line.encode("utf-8", "replace"))
             os.fsync(descriptor)
+            self._begun = True
         finally:
             os.close(descriptor)
+
+
+def _end_of_half_a_line(path: Path) -> str:
+    """Return what ends the line that a killed writer has left unfinished; empty where all lines are whole."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return ""
+    return "" if not text or text.endswith(b"\n") else "\n"
 
 
 def read(path: Path) -> list[dict[str, Any]]:

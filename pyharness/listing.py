@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyharness import arguments as common
 from pyharness import case as cases
-from pyharness import durations, selection
+from pyharness import history, selection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _entry(case: TestCase, inventory: Path) -> dict[str, Any]:
-    known = durations.median(case.test_case, inventory)
+    known = history.median(case.test_case, inventory, [str(trial) for trial in case.trials((), ())])
     return {
         "test_case": case.test_case,
         "title": case.title,

@@ -6,8 +6,8 @@ import json
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader
-
+from pyharness import html_report
+from pyharness.html_report import style
 from pyharness.results import now
 from pyharness.results_dir import junit_suite, write_atomically
 from pyharness.verdict_lines import tally
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pyharness.results import Report
 
 SCHEMA_VERSION = 1
+# A sign for each outcome: colour alone tells nothing to who cannot see it.
+_SIGNS = {"pass": "✓", "fail": "✗", "error": "!", "flaky": "~", "unsupported": "-"}
 
 
 def only_unsupported(report: Report) -> bool:
@@ -44,12 +46,18 @@ def write(results: Path, reports: Sequence[Report], names: Sequence[str]) -> Non
     write_atomically(results / "summary.json", json.dumps(document, indent=2) + "\n")
     suites = ET.Element("testsuites", name="disagg-e2e", time=f"{document['seconds']:.3f}")
     suites.extend(junit_suite(report) for report in reports)
-    for attribute in ("tests", "failures", "errors", "skipped"):
+    for attribute in ("tests", "failures", "errors"):  # readers know no count of the skipped here
         suites.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in suites)))
     text = '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
     write_atomically(results / "junit.xml", text)
-    templates = Environment(loader=PackageLoader("pyharness"), autoescape=True)
-    write_atomically(results / "summary.html", templates.get_template("summary.html.j2").render(document))
+    page = {**document, "signs": _SIGNS, "pages": {name: _page(results, name) for name in names}}
+    write_atomically(results / "summary.html", style.template("summary.html.j2").render(page))
+
+
+def _page(results: Path, name: str) -> str:
+    """Return what a test case's name leads to: its page, or its report where that could not be made."""
+    there = (results / name / html_report.NAME).exists()
+    return f"{name}/{html_report.NAME if there else 'report.json'}"
 
 
 def _document(reports: Sequence[Report], names: Sequence[str]) -> dict[str, Any]:

