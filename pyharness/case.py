@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pyharness import paths, pictures
+from pyharness import paths, pictures, yaml_text
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ HARDWARE = ("gpu_0", "gpu_1", "gpu_2", "gpu_4", "gpu_8")
 # What the one trial of a case is called that has neither models nor variants.
 NO_NAME = "services"
 
-# What PyYAML lets through instead of an error of its own, for such as the date 2001-99-99 or "!!map text".
-_YAML_LEAKS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
-
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,7 +41,17 @@ def _expression(text: str) -> str:
     return text
 
 
+def _json(values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(values, allow_nan=False)
+    except (TypeError, ValueError) as error:  # a date, bytes, not a number
+        message = f"has to be such as JSON can hold ({error})"
+        raise ValueError(message) from error
+    return values
+
+
 Expression = Annotated[str, AfterValidator(_expression)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_json)]
 # Goes into names of folders and containers.
 VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
@@ -53,7 +60,7 @@ class Request(_Strict):
     """The request whose answer is judged."""
 
     path: str = Field(pattern="^/")
-    body: dict[str, Any] = Field(alias="json")
+    body: JsonObject = Field(alias="json")
     timeout_seconds: float = Field(gt=0, le=3600)
     pattern: Expression | None = None
 
@@ -97,10 +104,37 @@ class Variant(_Strict):
     """One way to deploy a case. `values` (key `set`) is what its playbook reads as `variant`."""
 
     name: VariantName
-    values: dict[str, Any] = Field(default={}, alias="set")
+    values: JsonObject = Field(default={}, alias="set")
     models: list[str] | None = None
     unsupported: Unsupported | None = None
     expected_failure: ExpectedFailure | None = None
+
+
+class AllowedLine(_Strict):
+    """Lines of the logs that are no sign of trouble in this case: those of a rule, or those that match."""
+
+    rule: str | None = None
+    pattern: Expression | None = None
+    reason: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> AllowedLine:
+        if (self.rule is None) == (self.pattern is None):
+            message = "allowed_log_lines: each entry has either rule or pattern"
+            raise ValueError(message)
+        return self
+
+    @field_validator("rule")
+    @classmethod
+    def _is_known(cls, rule: str | None) -> str | None:
+        from pyharness.classification.rules import load  # noqa: PLC0415 (the rules are made of parts of this module)
+
+        known = [entry.id for entry in load().rules]
+        if rule is not None and rule not in known:
+            nearest = _nearest(rule, known) if difflib.get_close_matches(rule, known, n=1) else "; see docs/failures.md"
+            message = f"has to be the id of a rule{nearest}"
+            raise ValueError(message)
+        return rule
 
 
 @dataclass(frozen=True)
@@ -137,7 +171,8 @@ class TestCase(_Strict):
     request: Request | None = None
     reference: Literal["transformers", "single_engine", "recorded", "pattern", "none"] = "none"
     variants: list[Variant] = []
-    workload: dict[str, Any] = {}
+    workload: JsonObject = {}
+    allowed_log_lines: list[AllowedLine] = []
     markers: list[str]
 
     @field_validator("markers")
@@ -211,21 +246,6 @@ class TestCase(_Strict):
         return served + alone
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML as usual, but a key that stands twice in a mapping is an error: the second would win in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        seen: set[Any] = set()
-        for key_node, _value in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is no text", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def names() -> list[str]:
     """Return the names of all declared test cases."""
     return sorted(path.stem for path in paths.DECLARATIONS.glob("*.yml") if path.stem.startswith(CASE_PREFIXES))
@@ -251,9 +271,9 @@ def load(name: str, directory: Path | None = None) -> TestCase:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
     try:
-        data = yaml.load(text, _UniqueKeys)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, *_YAML_LEAKS) as error:
-        raise UsageError(f"{path}: no valid YAML: {_one_line(error)}") from error
+        data = yaml_text.load(text, yaml_text.UniqueKeys)
+    except ValueError as error:
+        raise UsageError(f"{path}: no valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path}: has to be a mapping of keys to values")
     try:
@@ -296,6 +316,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "variants": Variant,
         "unsupported": Unsupported,
         "expected_failure": ExpectedFailure,
+        "allowed_log_lines": AllowedLine,
     }
     # The innermost mapping that a key of the way names; the last part is the key that is asked about.
     model = next((nested[str(part)] for part in reversed(location[:-1]) if str(part) in nested), TestCase)
@@ -305,7 +326,3 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 def _nearest(wrong: str, known: list[str]) -> str:
     close = difflib.get_close_matches(wrong, known, n=1)
     return f"; did you mean {close[0]}?" if close else f" (there is: {', '.join(known)})"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

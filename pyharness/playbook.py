@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ansible_runner
 
-from pyharness import paths
+from pyharness import paths, redaction, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # How long a playbook may still take to end by itself once one of its nodes has failed for good.
 _AFTER_FAILURE_SECONDS = 1.0
@@ -103,11 +102,14 @@ class PlaybookRunner:
     def __init__(
         self, inventory: Path, log_dir: Path, cancelled: Callable[[], bool], facts: Path | None = None
     ) -> None:
+        redaction.learn_environment(os.environ)
+        redaction.learn_inventory(inventory)
+        temporary.sweep()
         self._inventory = inventory
         self._log_dir = log_dir
         self._cancelled = cancelled
         # Facts that provisioning learned are kept from playbook to playbook of this run, by Ansible's own cache.
-        self._facts = facts or Path(tempfile.mkdtemp(prefix="disagg-e2e-facts-"))
+        self._facts = facts or temporary.make("facts")
         self._facts_are_kept = facts is not None
 
     def close(self) -> None:
@@ -139,6 +141,8 @@ class PlaybookRunner:
         failures = _Failures()
 
         def on_event(event: dict[str, Any]) -> bool:
+            # With values that only Ansible knows: looked up, from a vault, or put together by a template.
+            redaction.learn_variables(_arguments_of(event))
             failures.take(event)
             return True
 
@@ -146,45 +150,55 @@ class PlaybookRunner:
             given_up = not patient and failures.standing_for() > _AFTER_FAILURE_SECONDS
             return given_up or (not patient and self._cancelled())
 
-        private = Path(tempfile.mkdtemp(prefix="disagg-e2e-runner-"))
+        redaction.learn_variables(variables)
         started = time.monotonic()
-        try:
+        with temporary.folder("runner") as private:
             result = ansible_runner.run(
                 private_data_dir=str(private),
                 project_dir=str(paths.PLAYBOOKS),
                 playbook=str(paths.PLAYBOOKS / playbook),
                 inventory=str(self._inventory.resolve()),
                 extravars=variables,
-                envvars=self._environment(variables, cleaning=patient),
+                envvars=self._environment(variables, private, cleaning=patient),
                 cmdline=f"--tags {tags}" if tags else None,
                 event_handler=on_event,
                 cancel_callback=cancel,
                 timeout=timeout,
-                fact_cache=str(self._facts.resolve()),  # absolute, so it is not below the artifacts, which go with this playbook
+                # Absolute, so it is not below the artifacts, which go with this playbook.
+                fact_cache=str(self._facts.resolve()),
                 settings={"pexpect_timeout": _CANCEL_POLL_SECONDS},
                 quiet=True,
             )
             with result.stdout as stream:
-                output = stream.read()
-        finally:
-            shutil.rmtree(private, ignore_errors=True)
+                output = redaction.redact(stream.read())
         (self._log_dir / f"{label}.log").write_text(output, encoding="utf-8")
         told = failures.told(succeeded=result.status == "successful")
         status = "failed" if result.status == "canceled" and told else str(result.status)
         return Outcome(status, told, output, time.monotonic() - started)
 
-    def _environment(self, variables: dict[str, Any], *, cleaning: bool) -> dict[str, str]:
+    def _environment(self, variables: dict[str, Any], private: Path, *, cleaning: bool) -> dict[str, str]:
         # Marked like all that belongs to a run: if the harness is killed, teardown ends the playbook too. But not the
-        # playbook that cleans up, or a node's part of it would end the other nodes'.
-        mark = {} if cleaning else {_RUN_VARIABLE: str(variables.get("disagg_run", "manual"))}
+        # playbook that cleans up, or a node's part of it would end the other nodes'; and not one that belongs to no
+        # run and starts nothing, such as a plan.
+        run = None if cleaning else variables.get("disagg_run")
+        mark = {_RUN_VARIABLE: str(run)} if run else {}
         return mark | {
             "PATH": os.environ["PATH"],
             "ANSIBLE_CONFIG": str(paths.PROJECT / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(paths.PROJECT),
             "ANSIBLE_NOCOLOR": "1",
+            # What it leaves when it is killed goes with all else.
+            "ANSIBLE_LOCAL_TEMP": str(private / "local"),
             # ansible-runner turns it off where nothing is said: then any machine that answers is taken for the host.
             "ANSIBLE_HOST_KEY_CHECKING": "True",
         }
+
+
+def _arguments_of(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the module that an event tells of, and the facts that it set."""
+    found = event.get("event_data", {}).get("res")
+    result = found if isinstance(found, dict) else {}
+    return {key: result[key] for key in ("invocation", "ansible_facts") if key in result}
 
 
 def _failure_of(event: dict[str, Any]) -> TaskFailure | None:
@@ -202,9 +216,9 @@ def _failure_of(event: dict[str, Any]) -> TaskFailure | None:
         node=str(data.get("host", "?")),
         task=str(data.get("task", "?")),
         role=str(data.get("role", "")).removeprefix("disagg.e2e."),
-        message=message.strip().removeprefix(_NO_NEWS),
+        message=redaction.redact(message.strip().removeprefix(_NO_NEWS)),
         unreachable=kind == "runner_on_unreachable",
-        details=result.get("failure") or {},
+        details=redaction.redact_value(result.get("failure") or {}),
     )
 
 

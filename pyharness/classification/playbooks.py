@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pyharness import unreachable
+from pyharness.classification.rules import UNKNOWN, load
 from pyharness.playbook import error_line
 from pyharness.results import Failure
 
@@ -13,21 +14,10 @@ if TYPE_CHECKING:
     from pyharness.playbook import Outcome, TaskFailure
     from pyharness.results import FailureClass
 
-# Last words of a service that are not the product's: the first that matches.
-_NOT_THE_PRODUCT: tuple[tuple[str, FailureClass, str], ...] = (
-    # The second is all that Mooncake's master says of the port of its metadata server.
-    (
-        r"(?i)address already in use|Failed to start HTTP metadata server",
-        "infrastructure",
-        "end what holds the port, then run again",
-    ),
-    (r"No space left on device", "infrastructure", "free space on the node"),
-    (r"Cannot allocate memory|MemoryError|out of memory", "infrastructure", "free memory on the node"),
-)
 # What Ansible calls a failed task although none could begin.
 _CANNOT_START = re.compile(r"\bsudo\b|module interpreter '|Failed to create temporary directory")
 _UNSUPPORTED = "unsupported: "
-_BY_ROLE: dict[str, tuple[FailureClass, str]] = {
+BY_ROLE: dict[str, tuple[FailureClass, str]] = {
     "": ("configuration", "see the inventory's variables in inventories/README.md"),  # a playbook's own tasks
     "service": ("infrastructure", "see what the node lacks to start a service"),
     "node": ("infrastructure", "the node cannot take the run as it is"),
@@ -53,6 +43,7 @@ def explain(outcome: Outcome, phase: str, trial: str | None) -> list[Failure]:
                 evidence=f"the playbook did not end within its time and was stopped after {outcome.seconds:.0f} s",
                 hint=f"the task it was at is the last one in logs/ansible/{phase}*.log",
                 trial=trial,
+                rule="ansible.timeout",
             )
         ]
     if not outcome.failures:
@@ -63,6 +54,7 @@ def explain(outcome: Outcome, phase: str, trial: str | None) -> list[Failure]:
                 evidence=error_line(outcome.output),
                 hint="the inventory or the playbook is wrong; Ansible's whole output is in logs/ansible/",
                 trial=trial,
+                rule="ansible.not_begun",
             )
         ]
     return [_task(failure, phase, trial) for failure in outcome.failures]
@@ -80,30 +72,50 @@ def _task(failure: TaskFailure, phase: str, trial: str | None) -> Failure:
             hint=remedy.replace("NODE", failure.node),
             trial=trial,
             unfit_node=failure.node,
+            rule="ansible.unreachable",
         )
     if failure.details:
         return _service(failure, trial)
     if _UNSUPPORTED in failure.message:
         told = failure.message.partition(_UNSUPPORTED)[2]
         hint = "this cannot run here so far: see docs/troubleshooting.md"
-        return Failure(class_="unsupported", check=phase, evidence=" ".join(told.split()), hint=hint, trial=trial)
-    class_, hint = _BY_ROLE.get(failure.role, ("unknown", f"Ansible's whole output is in logs/ansible/{phase}*.log"))
+        return Failure(
+            class_="unsupported",
+            check=phase,
+            evidence=" ".join(told.split()),
+            hint=hint,
+            trial=trial,
+            rule="ansible.unsupported",
+        )
+    class_, hint = BY_ROLE.get(failure.role, ("unknown", f"Ansible's whole output is in logs/ansible/{phase}*.log"))
     prefix = "" if failure.message.startswith(failure.node) else f"{failure.node}: "
     return Failure(
-        class_=class_, check=phase, evidence=prefix + " ".join(failure.message.split()), hint=hint, trial=trial
+        class_=class_,
+        check=phase,
+        evidence=prefix + " ".join(failure.message.split()),
+        hint=hint,
+        trial=trial,
+        rule=_rule(failure.role),
     )
 
 
+def _rule(role: str) -> str:
+    if not role:
+        return "ansible.playbook"
+    return f"ansible.role.{role}" if role in BY_ROLE else UNKNOWN
+
+
 def _service(failure: TaskFailure, trial: str | None) -> Failure:
-    """Explain a service that did not become ready (module service_ready)."""
+    """Explain a service that did not become ready (module service_ready), by its last words."""
     details = failure.details
-    tail = "\n".join(details["tail"])
     class_: FailureClass = "product"
+    rule = f"service.{details['kind']}"
     hint = f"the whole log is {details['log']} on {failure.node}; a copy is in the results' logs folder"
-    for pattern, other, advice in _NOT_THE_PRODUCT:
-        if re.search(pattern, tail):
-            class_, hint = other, advice
-            break
+    known = [found for line in details["tail"] if (found := load().match(line, "services"))]
+    of_node = next((found for found in known if found.class_ != "product" and found.severity == "fatal"), None)
+    if of_node:
+        class_, hint, rule = of_node.class_, of_node.hint, of_node.id
+    tail = "\n".join(details["tail"])
     return Failure(
         class_=class_,
         check="services_ready",
@@ -111,4 +123,5 @@ def _service(failure: TaskFailure, trial: str | None) -> Failure:
         f"last lines of {details['log']}:\n{tail}",
         hint=hint,
         trial=trial,
+        rule=rule,
     )

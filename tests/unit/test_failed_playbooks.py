@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyharness import diagnosis
+from pyharness.classification import playbooks
 from pyharness.playbook import Outcome, TaskFailure
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
@@ -33,27 +33,27 @@ def ready_failure(*tail: str) -> TaskFailure:
 
 
 def test_a_playbook_that_went_well_explains_nothing() -> None:
-    assert diagnosis.explain(outcome(status="successful"), "deploy", None) == []
+    assert playbooks.explain(outcome(status="successful"), "deploy", None) == []
 
 
 def test_a_failed_task_spoils_even_a_successful_end() -> None:
-    assert diagnosis.explain(outcome(task(), status="successful"), "deploy", None)
+    assert playbooks.explain(outcome(task(), status="successful"), "deploy", None)
 
 
 def test_a_timeout_is_the_infrastructures() -> None:
-    (failure,) = diagnosis.explain(outcome(status="timeout"), "deploy", "org/model")
+    (failure,) = playbooks.explain(outcome(status="timeout"), "deploy", "org/model")
     assert (failure.class_, failure.check, failure.trial) == ("infrastructure", "deploy", "org/model")
     assert failure.evidence == "the playbook did not end within its time and was stopped after 12 s"
     assert "logs/ansible/deploy*.log" in failure.hint
 
 
 def test_an_end_before_any_task_is_the_configurations() -> None:
-    (failure,) = diagnosis.explain(outcome(output="noise\n[ERROR]: no such group\n"), "provision", None)
+    (failure,) = playbooks.explain(outcome(output="noise\n[ERROR]: no such group\n"), "provision", None)
     assert (failure.class_, failure.evidence) == ("configuration", "no such group")
 
 
 def test_an_unreachable_node_is_named() -> None:
-    (failure,) = diagnosis.explain(outcome(task(unreachable=True, message="ssh:\n no route")), "provision", None)
+    (failure,) = playbooks.explain(outcome(task(unreachable=True, message="ssh:\n no route")), "provision", None)
     assert (failure.class_, failure.evidence) == ("infrastructure", "one cannot be reached: ssh: no route")
     assert failure.hint.endswith("ansible -m ansible.builtin.ping one")
 
@@ -71,24 +71,24 @@ def test_an_unreachable_node_is_named() -> None:
     ],
 )
 def test_the_role_says_whose_it_is(role: str, class_: str) -> None:
-    (failure,) = diagnosis.explain(outcome(task(role=role)), "provision", None)
+    (failure,) = playbooks.explain(outcome(task(role=role)), "provision", None)
     assert failure.class_ == class_
     assert failure.evidence == "one: port 1 is held"
 
 
 def test_what_cannot_run_here_is_unsupported() -> None:
     message = "one: unsupported: services can only run\n as processes so far"
-    (failure,) = diagnosis.explain(outcome(task(role="service", message=message)), "deploy", None)
+    (failure,) = playbooks.explain(outcome(task(role="service", message=message)), "deploy", None)
     assert (failure.class_, failure.evidence) == ("unsupported", "services can only run as processes so far")
 
 
 def test_a_message_that_names_its_node_is_not_given_it_twice() -> None:
-    (failure,) = diagnosis.explain(outcome(task(message="one: port 1 is held")), "provision", None)
+    (failure,) = playbooks.explain(outcome(task(message="one: port 1 is held")), "provision", None)
     assert failure.evidence == "one: port 1 is held"
 
 
 def test_a_service_that_died_is_the_products_with_its_last_words() -> None:
-    (failure,) = diagnosis.explain(outcome(ready_failure("Traceback", "ValueError: bad")), "deploy", "org/model")
+    (failure,) = playbooks.explain(outcome(ready_failure("Traceback", "ValueError: bad")), "deploy", "org/model")
     assert (failure.class_, failure.check) == ("product", "services_ready")
     assert failure.evidence == (
         "service decode on two died: exit status 1, 3 s after its start; last lines of /run/decode.log:\n"
@@ -109,11 +109,11 @@ def test_a_service_that_died_is_the_products_with_its_last_words() -> None:
     ],
 )
 def test_a_service_that_died_of_its_node_is_not_the_products(words: str, hint: str) -> None:
-    (failure,) = diagnosis.explain(outcome(ready_failure("Traceback", words)), "deploy", None)
+    (failure,) = playbooks.explain(outcome(ready_failure("Traceback", words)), "deploy", None)
     assert failure.class_ == "infrastructure"
     assert hint in failure.hint
 
 
 def test_every_failure_is_told_in_their_order() -> None:
-    failures = diagnosis.explain(outcome(ready_failure(), task(node="three")), "deploy", None)
+    failures = playbooks.explain(outcome(ready_failure(), task(node="three")), "deploy", None)
     assert [failure.check for failure in failures] == ["services_ready", "deploy"]
