@@ -12,6 +12,7 @@ from pyharness.results_dir import ResultsDir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
 
     from pyharness.options import Options
     from pyharness.results import Report, Verdict
@@ -31,6 +32,8 @@ def run_case(options: Options) -> Report:
     """
     if options.repeat == 1:
         return lifecycle.run_case(options)
+    for told in flakes.expired(_today()):
+        options.tell(told)
     reports: list[Report] = []
     for number in range(1, options.repeat + 1):
         options.tell(f"-- run {number} of {options.repeat}")
@@ -44,6 +47,10 @@ def run_case(options: Options) -> Report:
     folder.write(last)
     publishing.publish(folder.root, last, options.inventory, options.tell)
     return last
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def _judge(last: Report, reports: Sequence[Report], *, asked: int) -> None:
@@ -61,7 +68,7 @@ def _judge(last: Report, reports: Sequence[Report], *, asked: int) -> None:
     last.verdict = together([report.verdict for report in reports])
     if last.verdict != "flaky":
         return
-    found = [flakes.known(report, datetime.now(UTC).date()) for report in failed]
+    found = [flakes.known(report, _today()) for report in failed]
     if all(found) and found[0] is not None:
         entry = found[0]
         last.known_flake = KnownFlake(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from pyharness import exercise
@@ -26,6 +27,8 @@ def died(trial: Trial, service: Service) -> CheckFailed:
     Raises:
         NodeError: its node cannot be asked.
     """
+    where = {"node": service.node, "service": service.name, "trial": trial.recorder.trial}
+    trial.happened("fault", f"{service.name} has ended, which is noticed now", at=time.time(), ok=False, **where)
     up_since = trial.nodes.probe([], nodes=[service.node]).get(service.node, {}).get("up_since")
     if up_since is not None and up_since > service.started_at + _START_TOLERANCE_SECONDS:
         lived = up_since - service.started_at

@@ -135,7 +135,12 @@ def test_a_server_that_ended_meanwhile_is_told_as_ended(served: dict[str, str | 
 
 
 def test_the_failure_of_an_ended_service_names_its_log() -> None:
-    failure = died(make_trial(FakeNodes({})), make_service("decode"))
+    seen: list[tuple[Any, ...]] = []
+    noted = make_trial(
+        FakeNodes({}), happened=lambda *what, **where: seen.append((what[0], where["service"], where["ok"]))
+    )
+    failure = died(noted, make_service("decode"))
+    assert seen == [("fault", "decode", False)], "the timeline shows when it was noticed"
     assert "/var/log/decode.log" in str(failure)
     assert failure.evidence["pid"] == 102
 
