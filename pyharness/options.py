@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyharness import arguments, engines, paths, wheel_source
+from pyharness import arguments, engines, paths, redaction, wheel_source
 from pyharness.verification.wheel import read_wheel
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ class Options:
         variants: only these of the declared variants; empty takes all.
         keep: leave the last deployment up.
         resume: go on with the run that lies in the results folder.
+        wait: seconds to wait for nodes that another run has.
+        repeat: how often to run it.
+        allow_known_flakes: whether a recorded flake is a failure for who reads the exit code.
         extra_vars: further variables for the playbooks.
         tell: told of every step, for a person.
     """
@@ -40,8 +43,18 @@ class Options:
     variants: tuple[str, ...] = ()
     keep: bool = False
     resume: bool = False
+    wait: float = 0.0
+    repeat: int = 1
+    allow_known_flakes: bool = False
     extra_vars: dict[str, Any] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda _text: None
+
+    def __post_init__(self) -> None:
+        """Know what is secret of it before anything is told."""
+        redaction.learn_variables({**self.extra_vars, "--wheel": self.wheel or ""})
+        tell = self.tell
+        # Who calls the harness from Python has its own standard error.
+        object.__setattr__(self, "tell", lambda text: tell(redaction.redact(text)))
 
     def check(self, case: TestCase) -> None:
         """Find out what can be found out before anything is touched.

@@ -11,7 +11,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from pyharness import paths
+from pyharness import paths, redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,7 +76,7 @@ def remember(entry: Unfinished) -> None:
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{entry.run}.{os.getpid()}"
-    temporary.write_text(json.dumps(asdict(entry), indent=2) + "\n", encoding="utf-8")
+    temporary.write_text(redaction.redact_json(json.dumps(asdict(entry), indent=2) + "\n"), encoding="utf-8")
     temporary.replace(folder / f"{entry.run}.json")
 
 
@@ -126,13 +126,14 @@ def remembered(inventory: Path) -> Iterator[Unfinished]:
             yield entry
 
 
-def stories(inventory: Path) -> Iterator[str]:
+def stories(inventory: Path, own: str = "") -> Iterator[str]:
     """Yield a sentence for each remembered run that nobody is at work on, and that was not left up on purpose.
 
     Args:
         inventory: the inventory's path.
+        own: the run that asks, which may go on with one of them.
     """
     for entry in remembered(inventory):
-        if not entry.is_live and not entry.kept:
+        if not entry.is_live and not entry.kept and entry.run != own:
             told = f"run {entry.run} of {entry.since} was not torn down: {entry.reason or 'its harness was killed'}"
             yield f"{told}; end it with: python -m pyharness teardown -i {inventory}"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyharness import temporary
 from pyharness.errors import UsageError
 from pyharness.playbook import PlaybookRunner, error_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyharness.case import TestCase
     from pyharness.playbook import TaskFailure
 
@@ -73,10 +74,10 @@ def release(inventory: Path, node: str, extra: dict[str, Any]) -> Survey:
 
 
 def _play(inventory: Path, variables: dict[str, Any], tag: str) -> Survey:
-    with tempfile.TemporaryDirectory(prefix="disagg-e2e-doctor-") as folder:
-        found = Path(folder, "found")
+    with temporary.folder("doctor") as folder:
+        found = folder / "found"
         found.mkdir()
-        runner = PlaybookRunner(inventory, Path(folder), lambda: False)
+        runner = PlaybookRunner(inventory, folder, lambda: False)
         try:
             given = {**variables, "doctor_dir": str(found)}
             # Patient: what is wrong with one node says nothing of the next.

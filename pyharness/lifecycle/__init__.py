@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pyharness import case as cases
 from pyharness import paths, refusals
 from pyharness.errors import UsageError
-from pyharness.lifecycle import finish, provisioning, resume, teardown, trials
+from pyharness.lifecycle import diagnose, finish, provisioning, resume, teardown, trials
 from pyharness.lifecycle.run import Run
 from pyharness.results_dir import ResultsDir
 
@@ -31,7 +32,11 @@ def run_case(options: Options) -> Report:
         UsageError: what is asked for cannot be done. Where the test case is known, an error result is written first,
             so that no earlier Pass stays in place.
     """
-    paths.use_project_ansible()
+    with paths.project_ansible():
+        return _run_case(options)
+
+
+def _run_case(options: Options) -> Report:
     try:
         case = cases.load(options.test_case)
     except UsageError as error:
@@ -40,7 +45,7 @@ def run_case(options: Options) -> Report:
     earlier = resume.find(options.results / options.test_case) if options.resume else None
     folder = ResultsDir(options.results, options.test_case, goes_on=earlier is not None, kept=options.repeat)
     run = Run(options, case, folder, earlier)
-    folder.write(run.report)
+    folder.begin(run.report)
     try:
         options.check(case)
         run.begin()
@@ -48,9 +53,9 @@ def run_case(options: Options) -> Report:
         finish.finish(run, error)
         raise
     with run.interrupt.armed():
-        error = _live(run)
-    if error is not None and not run.touched_nodes:
-        raise error
+        mistake = _live(run)
+    if mistake is not None and not run.touched_nodes:
+        raise mistake
     return run.report
 
 
@@ -77,15 +82,24 @@ def _live(run: Run) -> UsageError | None:
     Returns:
         what the caller asked for and cannot have.
     """
+    with ExitStack() as until_the_end:
 
-    def deploy_and_verify() -> None:
-        provisioning.take_nodes(run)
-        resume.make_ready(run)
-        provisioning.provision(run)
-        trials.judge_all(run)
+        def deploy_and_verify() -> None:
+            provisioning.take_nodes(run)
+            until_the_end.enter_context(run.leases.kept_alive())
+            provisioning.clean_up_after_the_dead(run)
+            resume.make_ready(run)
+            provisioning.provision(run)
+            trials.judge_all(run)
 
-    error = run.guarded(deploy_and_verify)
-    if not (run.options.keep and not run.interrupt.is_set()):
-        error = run.guarded(lambda: teardown.tear_down(run)) or error
-    finish.finish(run, error)
+        error = run.guarded(deploy_and_verify)
+        if run.options.keep and not run.interrupt.is_set():
+            error = run.guarded(run.leases.hold) or error
+        else:
+            run.guarded(lambda: diagnose.diagnose(run))
+            error = run.guarded(lambda: teardown.tear_down(run)) or error
+            run.leases.end()  # those that could not be given back
+            # Of nodes that only teardown found not to be clean.
+            run.guarded(lambda: diagnose.diagnose(run))
+        finish.finish(run, error)
     return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyharness import deployment as deployments
+from pyharness import temporary
 
 if TYPE_CHECKING:
     from pyharness.case import TrialName
@@ -28,18 +29,20 @@ def deploy(run: Run, playbook: str, trial: TrialName, phase: str = "deploy", **v
         GiveUp: it did not come up; the report says why.
         Interrupted: the run is to end.
     """
-    file = run.folder.root / f".{phase}-{trial.slug}.json"
-    wanted: dict[str, Any] = {"disagg_deployment_file": str(file.resolve()), **variables}
+    wanted = dict(variables)
     # Empty where the trial serves none, so that the playbook does not take the first that is declared.
     wanted |= {"disagg_model": trial.model or ""} if run.case.models else {}
     wanted |= {"disagg_variant": trial.variant} if trial.variant else {}
     label = f"{phase}-{trial.slug}"
     given = {**run.variables(), **wanted}
     run.journal.note("playbook", file=playbook, label=label, run=given["disagg_run"])
-    outcome = run.playbooks.run(playbook, given, label=label, tags="deploy", timeout=DEPLOY_SECONDS)
-    run.play(phase, outcome, str(trial))
-    deployment = deployments.read(file)
-    file.unlink()
+    # With environments as they are: not among the results, which have no secrets.
+    with temporary.folder("deploy") as private:
+        file = private / "deployment.json"
+        given["disagg_deployment_file"] = str(file)
+        outcome = run.playbooks.run(playbook, given, label=label, tags="deploy", timeout=DEPLOY_SECONDS)
+        run.play(phase, outcome, str(trial))
+        deployment = deployments.read(file)
     run.journal.note(
         "deployed",
         run=deployment.run_id,

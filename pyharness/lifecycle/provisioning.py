@@ -2,27 +2,65 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from pyharness import unfinished
+from pyharness import unfinished, unreachable
+from pyharness.lifecycle import teardown
+from pyharness.lifecycle.run import GiveUp, failure
+from pyharness.verification.node_probe import NodeError
 
 if TYPE_CHECKING:
     from pyharness.lifecycle.run import Run
+    from pyharness.results import Failure
 
 PROVISION_SECONDS = 45 * 60
 
 
 def take_nodes(run: Run) -> None:
-    """Know the nodes, and note on this machine that the run is at work on them.
+    """Know the nodes, lease them, and note on this machine that the run is at work on them.
 
     Raises:
-        UsageError: the inventory is no good.
+        UsageError: the inventory is no good, or another run has a node.
+        GiveUp: a node cannot be reached, or nothing can be run on it.
+        Interrupted: the run is to end.
     """
     run.nodes.load()
-    run.nodes.names(run.case.nodes)
-    for story in unfinished.stories(run.options.inventory):
+    names = run.nodes.names(run.case.nodes)
+    for story in unfinished.stories(run.options.inventory, run.run_id):
         run.options.tell(story)
+    # Before: a harness that is killed between the two would leave leases of which nobody on this machine knows.
     run.remember()
+    try:
+        run.leases.take(names, run.options.wait, run.interrupt.is_set)
+    except NodeError as error:
+        run.report.failures.append(_unreached(error))
+        raise GiveUp from error
+    run.interrupt.check()
+
+
+def _unreached(error: NodeError) -> Failure:
+    """Explain, as of a playbook, why a node could not be asked for its lease, which is the first that it is asked."""
+    cause, remedy = unreachable.explain(error.reason)
+    told = "cannot be worked on" if re.search("sudo|Python", cause) else "cannot be reached"
+    seen = failure("infrastructure", "lease", f"{error.node} {told}: {cause}", remedy.replace("NODE", error.node))
+    return seen.model_copy(update={"unfit_node": error.node})
+
+
+def clean_up_after_the_dead(run: Run) -> None:
+    """End what runs have left on the nodes whose harness is gone, and nothing else.
+
+    Raises:
+        GiveUp: something of them cannot be ended.
+        Interrupted: the run is to end.
+    """
+    for number, dead in enumerate(sorted(run.leases.leftovers)):
+        with run.timed("clean up"):
+            run.options.tell(f"  run {dead} has ended without cleaning up here; what it left is ended")
+            outcome = teardown.take_down(run, dead, f"dead-run-teardown-{number}")
+            if not outcome.ok:
+                raise GiveUp
+            unfinished.forget(dead)
 
 
 def provision(run: Run) -> None:

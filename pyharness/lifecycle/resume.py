@@ -174,11 +174,12 @@ def _keep_what_is_judged(run: Run, earlier: Earlier) -> None:
     kept = set()
     for number, result in enumerate(run.report.models):
         old = before.get(result.trial)
-        passed = old is not None and old.checks and all(check.status == "pass" for check in old.checks)
+        # Skipped is what does not apply, where nothing failed.
+        passed = old is not None and old.checks and all(check.status != "fail" for check in old.checks)
         if old is not None and passed and earlier.has_done("exercise", result.trial, inputs):
             run.report.models[number] = old
             kept.add(result.trial)
-            run.options.tell(f"  kept    {result.trial}: all of its {len(old.checks)} checks have passed")
+            run.options.tell(f"  kept    {result.trial}: none of its {len(old.checks)} checks has failed")
     transport = run.report.transport
     transport.evidence = [entry for entry in earlier.report.transport.evidence if entry.get("trial") in kept]
     if transport.evidence:

@@ -7,12 +7,14 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from pyharness import diagnosis, results, unfinished, wheel_source
+from pyharness import history, results, unfinished, wheel_source
+from pyharness.classification.playbooks import explain as explain_playbook
 from pyharness.errors import UsageError
 from pyharness.inputs import Inputs
 from pyharness.interrupt import Interrupt, Interrupted
 from pyharness.journal import NAME as JOURNAL
 from pyharness.journal import Journal
+from pyharness.lease import Leases
 from pyharness.playbook import PlaybookRunner
 from pyharness.verification.node_probe import NodeError, Nodes
 
@@ -70,7 +72,15 @@ class Run:
         self.nodes = Nodes(options.inventory)
         facts = folder.root / FACTS
         self.playbooks = PlaybookRunner(options.inventory, folder.logs / "ansible", self.interrupt.is_set, facts)
+        took = history.median(case.test_case, options.inventory, [str(trial) for trial in self.trials])
+        expected = took[0] if took else None
+        self.leases = Leases(
+            self.nodes, self.run_id, case.test_case, expected, options.tell, extra_vars=options.extra_vars
+        )
+        self.leases.on_lost = self.interrupt.stop
         self.touched_nodes = False
+        # Whether the nodes have been asked what they say to a run that is not going to pass.
+        self.diagnosed = False
         # Run ids of engines that answer alone and have not been taken down yet.
         self.single_runs: list[str] = []
 
@@ -173,7 +183,7 @@ class Run:
         }
         if self.options.wheel is not None:
             variables["disagg_wheel"] = wheel_source.parse(self.options.wheel).variable
-        return {**variables, **self.options.extra_vars}
+        return {**variables, **self.leases.variables(), **self.options.extra_vars}
 
     def play(self, phase: str, outcome: Outcome, trial: str | None = None) -> None:
         """Go on if a playbook went well.
@@ -183,7 +193,7 @@ class Run:
             Interrupted: the run is to end.
         """
         self.interrupt.check()
-        failures = diagnosis.explain(outcome, phase, trial)
+        failures = explain_playbook(outcome, phase, trial)
         self.report.failures += failures
         if failures:
             raise GiveUp

@@ -6,7 +6,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pyharness import diagnosis, unfinished
+from pyharness import unfinished
+from pyharness.classification.playbooks import explain as explain_playbook
 from pyharness.errors import UsageError
 from pyharness.verification import clean
 from pyharness.verification.base import Recorder
@@ -24,16 +25,23 @@ def take_down(run: Run, run_id: str, label: str) -> Outcome:
 
     Args:
         run: the run that does it.
-        run_id: whose services: its own, or those of the engine that answered alone.
+        run_id: whose services: its own, those of the engine that answered alone, or those of a dead run.
         label: names the file that keeps Ansible's output.
     """
+    own = run_id.startswith(run.run_id)
+    # Of a dead run the logs are its own matter: they would stand among those of this one.
+    logs = {"disagg_logs_to": str(run.folder.logs.resolve())} if own else {"disagg_log_archive": ""}
     variables = {
         "disagg_run": run_id,
         "disagg_hosts": ":".join(run.case.nodes),
-        "disagg_logs_to": str(run.folder.logs.resolve()),
+        # They are given back when nothing of it is left, and that has been proven.
+        "disagg_keep_lease": own,
+        **logs,
+        **run.leases.variables_for(run_id),
+        **run.options.extra_vars,
     }
     outcome = run.playbooks.run("teardown.yml", variables, label=label, timeout=TEARDOWN_SECONDS, patient=True)
-    run.report.failures += diagnosis.explain(outcome, "teardown", None)
+    run.report.failures += explain_playbook(outcome, "teardown", None)
     run.guarded(run.folder.unpack_logs)
     return outcome
 
@@ -41,6 +49,8 @@ def take_down(run: Run, run_id: str, label: str) -> Outcome:
 def tear_down(run: Run) -> None:
     """End all of a run, and prove that nothing of it is left."""
     if not run.touched_nodes:
+        run.leases.release()
+        unfinished.forget(run.run_id)
         return
     services: list[Service] = [service for entry in run.deployed for service in entry.services]
     recorder = Recorder(None, run.report.failures, run.report.checks, run.tell_check)
@@ -57,10 +67,11 @@ def tear_down(run: Run) -> None:
         except UsageError:
             names = []  # the inventory is no good: that is the failure, and nothing was started
         proven = bool(names) and recorder.run(
-            "nodes_clean", lambda: clean.nodes_clean(run.nodes, names, run.run_id, services)
+            "nodes_clean", lambda: clean.nodes_clean(run.nodes, names, run.run_id, services, run.leases.shared_memory)
         )
         deployed = any(phase.name in ("reference", "deploy") for phase in run.report.phases)
-        if (proven and outcome.ok) or not names or not deployed:
+        if (proven and (outcome.ok or not deployed)) or not names:
+            run.leases.release()
             unfinished.forget(run.run_id)
             _note(run, "ok")
         else:

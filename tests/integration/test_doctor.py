@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ansible_collections.disagg.e2e.plugins.module_utils import lease
 from pyharness import paths
 
 if TYPE_CHECKING:
@@ -106,6 +107,39 @@ def test_a_quarantine_is_told_and_released(inventory: Path, tmp_path: Path) -> N
 
     released = doctor("-i", str(inventory), "--release", "one")
     assert (released.returncode, released.stderr) == (0, "")
+    assert released.stdout.startswith("one is released; it was in quarantine since 2026-01-01T00:00:00Z, by run r1")
+    assert list(state.iterdir()) == []
+
+
+def test_a_logical_nodes_own_quarantine_and_lease_are_told_and_its_neighbours_are_free(
+    inventory: Path, tmp_path: Path
+) -> None:
+    state, leases = tmp_path / "state", tmp_path / "leases"
+    state.mkdir()
+    with (inventory / "group_vars" / "all.yml").open("a") as stream:
+        stream.write(f"disagg_state_dir: {state}\ndisagg_lease_dir: {leases}\n")
+    hosts = "all: {hosts: {one: {ansible_host: 127.43.7.1}, two: {ansible_host: 127.43.7.2}}}\n"
+    (inventory / "hosts.yml").write_text(hosts)
+    entry = {"node": "one", "reason": "pid 7 stays", "run": "r1", "since": "2026-01-01T00:00:00Z"}
+    (state / "quarantine-127.43.7.1.json").write_text(json.dumps(entry))
+    claim: dict[str, Any] = {
+        "name": "127.43.7.2",
+        "nodes": ["two"],
+        "run": "r2",
+        "test_case": "test_it",
+        "holder": "me",
+    }
+    claim |= {"process": "p", "ttl_seconds": 600.0, "expected_seconds": None, "dead": []}
+    assert lease.take(lease.path(str(leases), "127.43.7.2"), claim)["taken"]
+
+    told = doctor("-i", str(inventory), "--json")
+    wrong = {(row["node"], row["what"]): row["said"] for row in json.loads(told.stdout)["rows"] if row["state"] != "ok"}
+    released = doctor("-i", str(inventory), "--release", "one")
+
+    assert told.returncode == 2
+    assert {key for key in wrong if key[1] in ("quarantine", "lease")} == {("one", "quarantine"), ("two", "lease")}
+    assert "pid 7 stays" in wrong["one", "quarantine"]
+    assert wrong["two", "lease"].startswith("the node is held by run r2 (test_it) of me since ")
     assert released.stdout.startswith("one is released; it was in quarantine since 2026-01-01T00:00:00Z, by run r1")
     assert list(state.iterdir()) == []
 

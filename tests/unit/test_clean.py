@@ -13,6 +13,8 @@ from tests.unit.builders import RUN, FakeNodes, as_nodes, make_deployment
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
 SERVICES = make_deployment().services
+MEMORY = "/dev/shm"  # noqa: S108 (nothing is made there)
+OURS = f"{MEMORY}/ours"
 
 
 def process(pid: int, run: str | None = RUN) -> dict[str, Any]:
@@ -20,15 +22,19 @@ def process(pid: int, run: str | None = RUN) -> dict[str, Any]:
 
 
 def answer(
-    processes: list[dict[str, Any]], owners: list[dict[str, Any] | None], containers: list[dict[str, Any]]
+    processes: list[dict[str, Any]],
+    owners: list[dict[str, Any] | None],
+    containers: list[dict[str, Any]],
+    memory: Any = None,
 ) -> dict[str, dict[str, Any]]:
     listeners = [{"port": 30001, "address": "127.0.0.42", "process": owner} for owner in owners]
     return {
-        "one": {"run_processes": [], "run_containers": [], "services": {}},
+        "one": {"run_processes": [], "run_containers": [], "services": {}, "shared_memory": []},
         "two": {
             "run_processes": processes,
             "run_containers": containers,
             "services": {"decode": {"listeners": listeners}},
+            "shared_memory": memory or [],
         },
     }
 
@@ -37,9 +43,11 @@ def check(
     processes: list[dict[str, Any]],
     owners: list[dict[str, Any] | None],
     containers: list[dict[str, Any]] | None = None,
+    memory: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    nodes = FakeNodes(answer(processes, owners, containers or []))
-    evidence = nodes_clean(as_nodes(nodes), ["one", "two"], RUN, SERVICES)
+    nodes = FakeNodes(answer(processes, owners, containers or [], memory))
+    services = [service.model_copy(update={"shared_memory": [OURS]}) for service in SERVICES]
+    evidence = nodes_clean(as_nodes(nodes), ["one", "two"], RUN, services, {"two": [f"{MEMORY}/old"]})
     assert nodes.asked[0]["run"] == RUN
     assert nodes.asked[0]["nodes"] == ["one", "two"]
     assert {service.pid for service in nodes.asked[0]["services"]} == {0}, "the ids may be another process's by now"
@@ -84,3 +92,18 @@ def test_a_container_that_is_left_is_named_though_nothing_runs_in_it() -> None:
     with pytest.raises(CheckFailed) as caught:
         check([], [], [container])
     assert "container disagg-e2e-x-two-decode (exited)" in str(caught.value)
+
+
+def file(name: str, *, mapped: bool = False) -> dict[str, Any]:
+    return {"path": f"{MEMORY}/{name}", "bytes": 4096, "user_id": 0, "since": 1.0, "mapped": mapped, "run": None}
+
+
+def test_shared_memory_of_the_run_that_nobody_has_mapped_is_left() -> None:
+    with pytest.raises(CheckFailed, match=r"4096 bytes of shared memory in /dev/shm/ours, which no process has mapped"):
+        check([], [], memory=[file("ours")])
+
+
+def test_what_is_new_in_shared_memory_and_may_be_anybodys_is_evidence() -> None:
+    evidence = check([], [], memory=[file("ours", mapped=True), file("old"), file("new")])
+    assert evidence["shared_memory_checked"] == [OURS]
+    assert evidence["new_shared_memory"] == {"two": [OURS, f"{MEMORY}/new"]}

@@ -47,6 +47,8 @@ def facts(wanted: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any
         "gpus": None,
         "others": [],
         "quarantine": None,
+        "lease": {"state": "free", "run": None, "told": "", "problem": ""},
+        "shared_memory": {"free_bytes": GIB, "total_bytes": GIB, "files": []},
         "clock": {"offset_seconds": 0.01, "uncertainty_seconds": 0.02},
         "wanted": {
             "run": "mine",
@@ -57,6 +59,7 @@ def facts(wanted: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any
             "min_free_gib": 1,
             "disks": {},
             "min_memory_gib": 1,
+            "min_shared_memory_mib": 16,
             "os": [],
             "architectures": [],
             "min_kernel": "",
@@ -75,6 +78,11 @@ def facts(wanted: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any
 
 def two_gpus(**changes: Any) -> dict[str, Any]:
     return {"problem": "", "driver": "550.54.15", "gpus": [gpu(6), gpu(7)], **changes}
+
+
+def in_memory(run: str | None) -> dict[str, Any]:
+    path = "/dev/shm/x"  # noqa: S108 (nothing is made there)
+    return {"path": path, "bytes": GIB, "user_id": 7, "since": 0.0, "mapped": True, "run": run}
 
 
 def test_a_node_that_lacks_nothing_is_not_refused() -> None:
@@ -201,6 +209,53 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         (
             "in quarantine since 2026-01-01T00:00:00Z, put there by run theirs: GPU 6 holds 300 MiB; put that "
             "right, then release it: python -m pyharness doctor -i INVENTORY --release one"
+        ),
+    ),
+    "a_lease_of_another_run": (
+        {},
+        {"lease": {"state": "held", "run": "theirs", "told": "run theirs (test_x) of me@here", "problem": ""}},
+        (
+            "the node is held by run theirs (test_x) of me@here; wait until it has ended, or end it: python -m "
+            "pyharness teardown --run theirs"
+        ),
+    ),
+    "a_lease_that_was_kept": (
+        {"run": "manual"},
+        {"lease": {"state": "kept", "run": "theirs", "told": "run theirs (test_x), left up by --keep", "problem": ""}},
+        "the node is held by run theirs (test_x), left up by --keep; wait until it has ended",
+    ),
+    "a_lease_that_cannot_be_read": (
+        {},
+        {"lease": {"state": "unknown", "run": None, "told": "", "problem": "lease /l cannot be understood; rm /l"}},
+        "lease /l cannot be understood; rm /l",
+    ),
+    "shared_memory_that_is_full": (
+        {},
+        {
+            "shared_memory": {
+                "free_bytes": 1024,
+                "total_bytes": GIB,
+                "files": [in_memory(None)],
+            }
+        },
+        (
+            "0.0 GiB of 1.0 GiB free in /dev/shm, the largest is /dev/shm/x, 1.0 GiB of uid 7 since 1970-01-01 "
+            "00:00:00 UTC, and 16 MiB free are needed; remove what nobody needs of them"
+        ),
+    ),
+    "shared_memory_that_a_run_fills": (
+        {},
+        {
+            "shared_memory": {
+                "free_bytes": 0,
+                "total_bytes": GIB,
+                "files": [in_memory("theirs")],
+            }
+        },
+        (
+            "0.0 GiB of 1.0 GiB free in /dev/shm, the largest is /dev/shm/x of run theirs, 1.0 GiB of uid 7 since "
+            "1970-01-01 00:00:00 UTC, and 16 MiB free are needed; end it with: python -m pyharness teardown "
+            "--run theirs"
         ),
     ),
     "quarantine_of_the_machines_other_node": (

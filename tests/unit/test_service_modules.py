@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
 import shutil
 import signal
 import socket
 import sys
+import tarfile
 import threading
 import time
 import uuid
@@ -17,8 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ansible_collections.disagg.e2e.plugins.module_utils import node_state
-from ansible_collections.disagg.e2e.plugins.modules import run_clean, service_process, service_ready
+from ansible_collections.disagg.e2e.plugins.module_utils import lease, node_state
+from ansible_collections.disagg.e2e.plugins.modules import (
+    deployment_replaced,
+    run_clean,
+    service_process,
+    service_ready,
+)
 from tests.unit.module_runner import run
 
 if TYPE_CHECKING:
@@ -146,6 +153,19 @@ def test_a_services_life(deployed: Deployed, url: str, tmp_path: Path) -> None:
     assert (again["changed"], again["runs"]) == (False, [])
 
 
+def services(run: str) -> set[str | None]:
+    return {entry["service"] for entry in node_state.run_processes(run)}
+
+
+def test_what_is_to_be_known_of_a_service_comes_back_with_what_became_of_it(deployed: Deployed) -> None:
+    started = deployed.start(record={"kind": "decode", "port": 30001})
+    record = started["record"]
+    assert (record["kind"], record["port"], record["name"]) == ("decode", 30001, "decode")
+    assert (record["pid"], record["started_at"]) == (started["pid"], started["started_at"])
+    assert (record["command"], record["environment"]) == (IDLE, {"A": '50% "x" # y'})
+    assert record["log"].endswith("/decode.log")
+
+
 def test_services_of_an_earlier_deployment_end_before_the_next_begins(deployed: Deployed) -> None:
     deployed.start(name="prefill", deployment="one")
     deployed.start(name="decode", deployment="one")
@@ -153,8 +173,11 @@ def test_services_of_an_earlier_deployment_end_before_the_next_begins(deployed: 
     deployed.start(name="rank0", deployment="two")
     deployed.start(name="rank1", deployment="two")
 
-    living = {entry["service"] for entry in node_state.run_processes(deployed.run_id)}
-    assert living == {"supervisord", "rank0", "rank1"}
+    # One that has only been forked is supervisord's still, by its mark.
+    deadline = time.monotonic() + 10
+    while (living := services(deployed.run_id)) != {"supervisord", "rank0", "rank1"}:
+        assert time.monotonic() < deadline, f"{living} after 10 s"
+        time.sleep(0.01)  # the poll interval
     assert deployed.start(name="decode", deployment="one")["changed"]
 
 
@@ -228,3 +251,127 @@ def test_a_run_whose_supervisord_was_killed_is_cleaned_too(deployed: Deployed) -
     assert deployed.run_id in ended["runs"]
     assert [entry["pid"] for entry in ended["killed"]] == [started["pid"]]
     assert ended["left"] == []
+
+
+# ---------------------------------------------------------------- leases
+
+
+@pytest.fixture
+def leased(deployed: Deployed) -> dict[str, Any]:
+    """Return the lease that the run has on the node: its file and its number."""
+    file = lease.path(str(deployed.state / "leases"), "one")
+    return {"file": file, "number": claim(file, deployed.run_id)["entry"]["number"]}
+
+
+def claim(file: str, run: str, **changes: Any) -> dict[str, Any]:
+    asked: dict[str, Any] = {"name": "one", "nodes": ["one"], "run": run, "test_case": "test_it", "holder": "me"}
+    asked |= {"process": "p", "ttl_seconds": 60.0, "expected_seconds": None, "dead": []}
+    return lease.take(file, {**asked, **changes})
+
+
+def holder(file: str) -> str | None:
+    entry = lease.read(file)
+    assert entry
+    run: str | None = entry["run"]
+    return run
+
+
+def test_a_service_is_started_under_its_runs_lease_and_bears_it(deployed: Deployed, leased: dict[str, Any]) -> None:
+    pid = deployed.start(lease=leased)["pid"]
+    assert node_state.environment(pid)[node_state.LEASE_VARIABLE] == leased["file"]
+    assert deployed.clean(lease=leased["file"])["released"] is True
+    assert holder(leased["file"]) is None
+
+
+def test_nothing_is_started_under_a_lease_that_is_lost(deployed: Deployed, leased: dict[str, Any]) -> None:
+    claim(leased["file"], "theirs", dead=["p"])
+    result = deployed.start(lease=leased)
+    assert result["msg"].startswith(
+        "lease lost: one was not renewed in time and has passed on; it is held by run theirs"
+    )
+    assert node_state.run_processes(deployed.run_id) == []
+    replaced = run(
+        deployment_replaced,
+        run=deployed.run_id,
+        run_dir=str(deployed.run_dir),
+        node="one",
+        deployment="two",
+        lease=leased,
+    )
+    assert replaced["msg"].startswith("lease lost: ")
+
+
+def test_a_lease_that_is_lost_while_the_service_before_ends_stops_the_next(
+    deployed: Deployed, leased: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.start(name="prefill", deployment="one", lease=leased)
+    real = service_process._remove
+
+    def slowly(*arguments: Any) -> None:
+        real(*arguments)
+        claim(leased["file"], "theirs", dead=["p"])
+
+    monkeypatch.setattr(service_process, "_remove", slowly)
+    assert deployed.start(deployment="two", lease=leased)["msg"].startswith("lease lost: ")
+    assert services(deployed.run_id) == {"supervisord"}
+
+
+def test_a_teardown_gives_back_what_is_its_runs_and_nothing_else(deployed: Deployed, leased: dict[str, Any]) -> None:
+    assert deployed.clean(run="theirs", lease=leased["file"])["released"] is False
+    assert holder(leased["file"]) == deployed.run_id
+    claim(leased["file"], "theirs", dead=["p"])
+    result = deployed.clean(lease=leased["file"])
+    assert (result["runs"], result["released"], result["changed"]) == ([], True, True)
+    entry = lease.read(leased["file"])
+    assert entry
+    assert (entry["run"], entry["leftovers"]) == ("theirs", []), "that the first left something is not noted any more"
+    assert deployed.clean(lease=leased["file"])["changed"] is False
+
+
+def test_a_node_that_cannot_be_cleaned_stays_leased_and_goes_into_quarantine(
+    deployed: Deployed, leased: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.up()
+    immortal = {"pid": 7, "service": "decode", "command": "cannot be ended"}
+    mark = deployed.state / "quarantine-one.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(node_state, "wait_gone", lambda *_arguments: [immortal])
+        result = deployed.clean(lease=leased["file"], quarantine=str(mark))
+    assert (result["left"], result["quarantined"], result["released"]) == ([immortal], True, False)
+    entry = json.loads(mark.read_text())
+    assert (entry["node"], entry["run"]) == ("one", deployed.run_id)
+    assert entry["reason"] == "teardown could not end cannot be ended"
+    assert holder(leased["file"]) == deployed.run_id
+    assert deployed.run_dir.exists()
+
+
+def test_the_engine_that_answered_alone_goes_with_its_run_and_so_do_its_logs(deployed: Deployed) -> None:
+    alone = f"{deployed.run_id}-single"
+    folder = deployed.state / alone / "one"
+    deployed.start(run=alone, run_dir=str(folder), name="single", log=str(folder / "logs" / "single.log"))
+    deployed.up()
+    archive = deployed.state / "logs.tar.gz"
+    result = deployed.clean(archive=str(archive))
+    assert result["runs"] == [alone, deployed.run_id]
+    assert node_state.run_processes(alone) == []
+    with tarfile.open(archive) as tar:
+        assert {"./single.log", "./decode.log"} <= set(tar.getnames())
+    assert not folder.exists()
+
+
+def test_a_dead_run_is_cleaned_up_by_the_names_that_it_had(deployed: Deployed) -> None:
+    deployed.up()
+    assert deployed.clean(node="uno")["runs"] == []
+    assert deployed.clean(node="uno", names=["one"])["runs"] == [deployed.run_id]
+    assert node_state.run_processes(deployed.run_id) == []
+
+
+def test_all_is_all_but_what_stands_under_another_lease(deployed: Deployed, leased: dict[str, Any]) -> None:
+    deployed.start(lease=leased)
+    asked = {"run": "all", "lease": str(deployed.state / "leases" / "another.json")}
+    assert deployed.run_id not in deployed.clean(check=True, **asked)["runs"], "of a neighbour of the same name"
+    for found in node_state.run_processes(deployed.run_id):
+        os.kill(found["pid"], signal.SIGKILL)
+    assert node_state.wait_gone(deployed.run_id, 5.0) == []
+    assert deployed.run_id not in deployed.clean(check=True, **asked)["runs"], "its directory tells"
+    assert deployed.run_id in deployed.clean(check=True, run="all", lease=leased["file"])["runs"]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pyharness import lifecycle, options
+from pyharness.from_collection import lease
 from pyharness.playbook import Outcome
 from tests.unit.builders import make_deployment, write_wheel
 
@@ -49,7 +50,8 @@ class World:
 
     # -- in place of PlaybookRunner
 
-    def runner(self, _inventory: Path, _logs: Path, _cancelled: Callable[[], bool], _facts: Path) -> World:
+    def runner(self, _inventory: Path, _logs: Path, _cancelled: Callable[[], bool], facts: Path) -> World:
+        facts.mkdir(exist_ok=True)
         self.closed = False
         return self
 
@@ -59,6 +61,9 @@ class World:
         self.variables[label] = {**variables, "playbook": playbook}
         self.on.get(label, lambda: None)()
         outcome = self.outcomes.get(label, GOOD)
+        if playbook == "teardown.yml" and outcome.ok and not variables["disagg_keep_lease"]:
+            for file in (self.results.parent / "leases").glob("*.json"):
+                lease.release(str(file), variables["disagg_run"], [file.stem])
         if "disagg_deployment_file" in variables and outcome.ok:
             model = {"name": variables["disagg_model"], "path": "/m", "revision": "r1", "config": None}
             wheel = {"file": str(self.wheel), "sha256": "0", "version": "1.0", "source": "file"}
@@ -86,8 +91,19 @@ class World:
         self.on.get("names", lambda: None)()
         return ["one", "two"]
 
-    def variable(self, _node: str, name: str) -> str | None:
-        return self.method if name == "disagg_reference" else None
+    def variable(self, node: str, name: str) -> str | None:
+        known = {
+            "disagg_reference": self.method,
+            "ansible_connection": "local",
+            "ansible_host": node,
+            "disagg_lease_dir": str(self.results.parent / "leases"),
+        }
+        return known.get(name)
+
+    def run_python(self, _node: str, script: str) -> dict[str, Any]:
+        told: list[str] = []
+        exec(script, {"print": told.append})  # noqa: S102 (as the node's own Python would)
+        return dict(json.loads(told[0]))
 
     def platform(self, _groups: list[str]) -> str | None:
         return None
@@ -97,7 +113,10 @@ class World:
 
     def probe(self, _services: Any, *, nodes: list[str], run: str) -> dict[str, dict[str, Any]]:
         assert run.startswith("2")
-        return {node: {"run_processes": self.left, "run_containers": [], "services": {}} for node in nodes}
+        return {
+            node: {"run_processes": self.left, "run_containers": [], "services": {}, "shared_memory": []}
+            for node in nodes
+        }
 
     def ended(self, services: list[Any]) -> list[Any]:
         return services[:1]

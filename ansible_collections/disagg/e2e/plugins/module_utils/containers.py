@@ -21,6 +21,7 @@ NODE_LABEL = "disagg-e2e.node"
 SERVICE_LABEL = "disagg-e2e.service"
 LOG_LABEL = "disagg-e2e.log"
 DEPLOYMENT_LABEL = "disagg-e2e.deployment"
+LEASE_LABEL = "disagg-e2e.lease"
 
 _ASK_SECONDS = 30.0
 _LOG_SECONDS = 120.0
@@ -78,7 +79,8 @@ def listed(run: str | None = None, node: str | None = None) -> list[dict[str, An
         node: only those of this node (several logical nodes may share an engine).
 
     Returns:
-        for each: id, name, run, node, service, deployment, log (where the run wants it), state (docker's word).
+        for each: id, name, run, node, service, deployment, log (where the run wants it), lease (the file of the one
+        that it was started under), state (docker's word).
 
     Raises:
         DockerError: the engine does not answer, or there is none.
@@ -100,6 +102,7 @@ def listed(run: str | None = None, node: str | None = None) -> list[dict[str, An
                     "service": labels.get(SERVICE_LABEL),
                     "deployment": labels.get(DEPLOYMENT_LABEL),
                     "log": labels.get(LOG_LABEL),
+                    "lease": labels.get(LEASE_LABEL) or None,
                     "state": entry["State"]["Status"],
                 }
             )

@@ -27,6 +27,8 @@ from typing import Any, Iterable, Iterator
 RUN_VARIABLE = "DISAGG_E2E_RUN"
 NODE_VARIABLE = "DISAGG_E2E_NODE"
 SERVICE_VARIABLE = "DISAGG_E2E_SERVICE"
+# The file of the lease that it was started under, where there was one.
+LEASE_VARIABLE = "DISAGG_E2E_LEASE"
 
 TCP_LISTEN = "0A"
 _PROC = Path("/proc")
@@ -89,11 +91,20 @@ def process(pid: int, booted: float | None = None) -> dict[str, Any] | None:
 def processes() -> Iterator[dict[str, Any]]:
     """Describe every process that can be seen."""
     booted = boot_time()
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            found = process(int(entry.name), booted)
-            if found is not None:
-                yield found
+    for pid in _pids():
+        found = process(pid, booted)
+        if found is not None:
+            yield found
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process is there and has not ended; one that has ended may wait for its parent to take note."""
+    stat = _read(_PROC / str(pid) / "stat").decode("utf-8", "replace")
+    return bool(stat) and stat[stat.rindex(")") + 2] not in "ZX"
 
 
 def own_line(pid: int | None = None) -> set[int]:
@@ -117,11 +128,16 @@ def run_processes(run: str | None = None, node: str | None = None, service: str 
         node: only those of this node (several logical nodes may share a machine), or of no node.
         service: only those of this service.
     """
-    spared = own_line()
+    spared, booted = own_line(), boot_time()
+    # Its environment first: of hundreds of processes a handful carry the mark, and what there is to know of the others
+    # is not worth the reading.
+    mark = f"{RUN_VARIABLE}={'' if run is None else run}".encode()
+    marked = [pid for pid in _pids() if mark in _read(_PROC / str(pid) / "environ")]
     return [
         found
-        for found in processes()
-        if found["run"] is not None
+        for found in (process(pid, booted) for pid in marked)
+        if found is not None
+        and found["run"] is not None
         and found["state"] not in ("Z", "X")
         and found["pid"] not in spared
         and (run is None or found["run"] == run)
@@ -197,6 +213,16 @@ def socket_inodes(pid: int) -> set[str]:
     return inodes
 
 
+def socket_owners() -> dict[str, int]:
+    """Return by a socket's inode who has it open, as far as that can be seen."""
+    owners: dict[str, int] = {}
+    for pid in _pids():
+        for inode in socket_inodes(pid):
+            # The lowest pid: the parent that bound the socket, not a child that inherited it.
+            owners[inode] = min(pid, owners.get(inode, sys.maxsize))
+    return owners
+
+
 def covers(listening: str, wanted: str) -> bool:
     """Tell whether a socket listening on one address answers, or bars, connections to another."""
     return listening == wanted or listening in ("0.0.0.0", "::")  # noqa: S104 (compared, not bound)
@@ -213,12 +239,7 @@ def listeners(address: str, ports: Iterable[int]) -> list[dict[str, Any]]:
     sockets = [s for s in tcp_sockets() if s["port"] in wanted and covers(s["address"], address)]
     if not sockets:
         return []
-    owners: dict[str, int] = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            for inode in socket_inodes(int(entry.name)):
-                # The lowest pid: the parent that bound the socket, not a child that inherited it.
-                owners[inode] = min(int(entry.name), owners.get(inode, sys.maxsize))
+    owners = socket_owners()
     return [
         {
             "port": s["port"],
@@ -316,11 +337,44 @@ def shared_memory(pids: Iterable[int]) -> set[str]:
     return found
 
 
+def shared_files() -> list[dict[str, Any]]:
+    """List the files below /dev/shm.
+
+    Returns:
+        of each path, bytes (what it takes, not what it claims), user_id, since (of its inode, in seconds since the
+        epoch), mapped (whether a process that can be seen has it mapped) and run (whose process has; None: of no run).
+    """
+    found = _in_shared_memory()
+    if not found:
+        return []
+    users: dict[str, str | None] = {}
+    for process_found in processes():
+        for path in shared_memory([process_found["pid"]]):
+            users[path] = process_found["run"] or users.get(path)
+    return [{**entry, "mapped": entry["path"] in users, "run": users.get(entry["path"])} for entry in found]
+
+
+def _in_shared_memory() -> list[dict[str, Any]]:
+    found = []
+    for folder, _folders, names in os.walk("/dev/shm"):  # noqa: S108 (looked at)
+        for name in names:
+            path = os.path.join(folder, name)
+            try:
+                status = os.lstat(path)
+            except OSError:
+                continue
+            size = status.st_blocks * 512
+            found.append({"path": path, "bytes": size, "user_id": status.st_uid, "since": status.st_ctime})
+    return found
+
+
 def remove_shared_memory(paths: Iterable[str]) -> list[str]:
     """Remove files below /dev/shm that no process has mapped any more. Returns those that were removed."""
-    used = shared_memory(found["pid"] for found in processes())
+    wanted = set(paths)
+    # To look at what every process has mapped takes long, and most runs have left nothing to ask it for.
+    used = shared_memory(found["pid"] for found in processes()) if wanted else set()
     removed = []
-    for path in sorted(set(paths) - used):
+    for path in sorted(wanted - used):
         try:
             os.unlink(path)
         except OSError:

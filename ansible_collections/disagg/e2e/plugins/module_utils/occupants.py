@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.parse
 from typing import Any
 
 from ansible_collections.disagg.e2e.plugins.module_utils import containers, docker_engine, gpu, node_state
 
+# Of the files in /dev/shm so many are told.
+_MANY_FILES = 20
 # The query of https://docs.docker.com/reference/api/engine/ that lists containers with a label, also ended ones.
 _QUERY = "/containers/json?" + urllib.parse.urlencode(
     {"all": "true", "filters": json.dumps({"label": [containers.RUN_LABEL]})}
@@ -95,6 +98,19 @@ def owner(pid: int, found: list[dict[str, Any]]) -> dict[str, Any] | None:
         if entry["id"] == container:
             return {**process, "run": entry["run"], "node": entry["node"], "service": entry["service"]}
     return process
+
+
+def shared_memory() -> dict[str, Any]:
+    """Return how full /dev/shm is: free_bytes, total_bytes and files (see node_state.shared_files), largest first."""
+    try:
+        room = os.statvfs("/dev/shm")  # noqa: S108 (looked at)
+    except OSError:
+        return {"free_bytes": None, "total_bytes": None, "files": []}
+    return {
+        "free_bytes": room.f_bavail * room.f_frsize,
+        "total_bytes": room.f_blocks * room.f_frsize,
+        "files": sorted(node_state.shared_files(), key=lambda entry: -entry["bytes"])[:_MANY_FILES],
+    }
 
 
 def gpus(found: list[dict[str, Any]]) -> dict[str, Any]:

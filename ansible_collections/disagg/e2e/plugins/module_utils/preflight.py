@@ -19,6 +19,7 @@ Finding = dict[str, Any]
 Facts = dict[str, Any]
 
 _GIB = 1024**3
+_MIB = 1024**2
 UNLIMITED = -1
 
 
@@ -43,7 +44,20 @@ def findings(facts: Facts, peers: list[Facts]) -> list[Finding]:
     Returns:
         all findings, those that are well included.
     """
-    judges = (_quarantine, _root, _system, _address, _ports, _disks, _memory, _memlock, _libraries, _gpus)
+    judges = (
+        _quarantine,
+        _lease,
+        _root,
+        _system,
+        _address,
+        _ports,
+        _disks,
+        _memory,
+        _shared_memory,
+        _memlock,
+        _libraries,
+        _gpus,
+    )
     result = [finding for judge in judges for finding in judge(facts, facts["wanted"])]
     return [*result, *_clocks(facts, peers), *_others(facts)]
 
@@ -98,6 +112,20 @@ def _quarantine(facts: Facts, _wanted: Facts) -> Iterator[Finding]:
         f"{said}: {' '.join(str(found['reason']).split())}",
         f"put that right, then release it: python -m pyharness doctor -i INVENTORY --release {facts['name']}",
     )
+
+
+def _lease(facts: Facts, wanted: Facts) -> Iterator[Finding]:
+    found = facts["lease"]
+    if found["state"] == "unknown":
+        yield bad("lease", "unknown", *_halves(found["problem"]))
+    elif found["state"] in ("held", "kept") and found["run"] != wanted["run"]:
+        remedy = f"wait until it has ended, or end it: {teardown(found['run'])}"
+        yield bad("lease", "wrong", f"the node is held by {found['told']}", remedy)
+    elif found["state"] == "expired":
+        # The next run takes it over, and cleans up first.
+        yield ok("lease", f"free; the holder before has died: {found['told']}")
+    else:
+        yield ok("lease", f"held by {found['told']}" if found["told"] else "free")
 
 
 def _root(facts: Facts, wanted: Facts) -> Iterator[Finding]:
@@ -199,6 +227,24 @@ def _memory(facts: Facts, wanted: Facts) -> Iterator[Finding]:
         return
     said = f"{gib(available)} of memory are available ({need} needed)"
     yield bad("memory", "missing", said, "free some, or lower what the inventory asks for (disagg_min_memory_gib)")
+
+
+def _shared_memory(facts: Facts, wanted: Facts) -> Iterator[Finding]:
+    found, need = facts["shared_memory"], wanted["min_shared_memory_mib"]
+    if found["free_bytes"] is None:
+        return
+    said = f"{gib(found['free_bytes'])} of {gib(found['total_bytes'])} free in /dev/shm"
+    if found["free_bytes"] >= need * _MIB:
+        yield ok("shared memory", said)
+        return
+    first = found["files"][0] if found["files"] else None
+    if first:
+        of_run = f" of run {first['run']}" if first["run"] else ""
+        said += f", the largest is {first['path']}{of_run}, {gib(first['bytes'])} of uid {first['user_id']}"
+        said += f" since {moment(first['since'])}"
+    # Whoever writes into it then dies of SIGBUS, without a word.
+    remedy = f"end it with: {teardown(first['run'])}" if first and first["run"] else "remove what nobody needs of them"
+    yield bad("shared memory", "missing", f"{said}, and {need} MiB free are needed", remedy)
 
 
 _MEMLOCK_OF_USER = (

@@ -32,6 +32,16 @@ def _endpoint(text: str) -> tuple[str, int]:
     return address.removeprefix("::ffff:"), int(port)
 
 
+def established() -> list[str] | None:
+    """Return what `ss` says of established TCP connections, one a line; None if it cannot be asked."""
+    command = ["ss", "-tinpHO", "state", "established"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SS_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.splitlines() if done.returncode == 0 else None
+
+
 def tcp_connections(pids: Iterable[int]) -> list[dict[str, Any]] | None:
     """List the established TCP connections of processes.
 
@@ -42,16 +52,11 @@ def tcp_connections(pids: Iterable[int]) -> list[dict[str, Any]] | None:
         for each: pids, local and remote address and port, bytes_sent and bytes_received; None when this machine
         has no `ss` or one that does not understand the question.
     """
-    wanted = set(pids)
-    command = ["ss", "-tinpHO", "state", "established"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SS_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if done.returncode != 0:
+    wanted, lines = set(pids), established()
+    if lines is None:
         return None
     result = []
-    for line in done.stdout.splitlines():
+    for line in lines:
         owners = {int(pid) for pid in re.findall(r"pid=(\d+)", line)}
         if not owners & wanted:
             continue

@@ -55,7 +55,7 @@ class Watched:
         """Stop watching."""
 
     def ready(self, now: float) -> dict[str, Any]:
-        """Return first_process, and when this very process was first seen ready, so that asking again tells the same.
+        """Return first_process, when it was first seen ready, and its files below /dev/shm; asked again, the same.
 
         Args:
             now: when it was seen ready this time, in seconds since the epoch.
@@ -65,13 +65,14 @@ class Watched:
         with suppress(OSError, ValueError, KeyError, TypeError):  # not seen ready before
             known = json.loads(record.read_text())
             if known["process"] == process:
-                return {**process, "ready_at": float(known["ready_at"])}
+                seen = {"ready_at": float(known["ready_at"]), "shared_memory": list(known["shared_memory"])}
+                return {**process, **seen}
         # Its shared memory is noted for run_clean: of a process that was killed nobody could tell it any more.
         shared = sorted(node_state.shared_memory(node_state.tree(process["pid"]))) if process["pid"] else []
         with suppress(OSError):
             record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             record.write_text(json.dumps({"process": process, "ready_at": now, "shared_memory": shared}))
-        return {**process, "ready_at": now}
+        return {**process, "ready_at": now, "shared_memory": shared}
 
 
 class WatchedProcess(Watched):

@@ -27,6 +27,21 @@ options:
     description: The deployment that is to come, or is there already. Its containers stay.
     type: str
     required: true
+  lease:
+    description:
+      - The lease on this node that containers are started under after this, its C(file) and the C(number) that the run
+        was given.
+      - If it has passed on, or was not renewed in time, this fails, and the message begins with C(lease lost).
+    type: dict
+    suboptions:
+      file:
+        description: The lease's file on this node.
+        type: path
+        required: true
+      number:
+        description: The number.
+        type: int
+        required: true
   stop_timeout:
     description: Seconds for the containers to end.
     type: int
@@ -51,7 +66,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import containers
+from ansible_collections.disagg.e2e.plugins.module_utils import containers, lease
 
 
 def main() -> None:
@@ -62,11 +77,17 @@ def main() -> None:
             "run_dir": {"type": "path", "required": True},
             "node": {"type": "str", "required": True},
             "deployment": {"type": "str", "required": True},
+            "lease": lease.ARGUMENT,
             "stop_timeout": {"type": "int", "default": 90},
         },
         supports_check_mode=True,
     )
     parameters = module.params
+    try:
+        with lease.guarded(parameters["lease"]):
+            pass  # what comes after this module is started by others; what is ended here is the run's own
+    except lease.LeaseLost as error:
+        module.fail_json(msg=str(error))
     found = containers.run_containers(parameters["run"], parameters["node"])
     earlier = [entry for entry in found if entry["deployment"] != parameters["deployment"]]
     if not module.check_mode:

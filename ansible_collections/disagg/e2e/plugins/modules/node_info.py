@@ -33,6 +33,14 @@ options:
     type: list
     elements: str
     default: []
+  lease:
+    description: File of the node's lease. Empty is none.
+    type: path
+    default: ""
+  quarantine:
+    description: File that puts the node into quarantine, besides C(quarantine.json) in O(path). Empty is no other.
+    type: path
+    default: ""
   run:
     description: The run that asks. What it has on the node itself is not told as another's.
     type: str
@@ -116,8 +124,20 @@ others:
   returned: success
   type: list
   elements: dict
+lease:
+  description:
+    - How O(lease) stands. state is free, held, kept (left up on purpose), expired or unknown; run has it, told says in
+      words who, and problem why it is not known.
+  returned: success
+  type: dict
+shared_memory:
+  description:
+    - Of /dev/shm free_bytes, total_bytes and files, the largest first; of each path, bytes, user_id, since, run: whose
+      process has it mapped (none of any run's).
+  returned: success
+  type: dict
 quarantine:
-  description: What quarantine.json in O(path) says (node, reason, run, since); none where there is none.
+  description: What O(quarantine) or quarantine.json in O(path) says (node, reason, run, since); none without.
   returned: success
   type: dict
 endpoints:
@@ -150,7 +170,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import node_facts, node_state, occupants, quarantine
+from ansible_collections.disagg.e2e.plugins.module_utils import lease, node_facts, node_state, occupants, quarantine
 
 
 def _expanded(path: str) -> str:
@@ -184,6 +204,17 @@ def _listeners(address: str, ports: list[int], containers: list[dict[str, Any]])
     return found
 
 
+def _lease(file: str) -> dict[str, Any]:
+    """Tell how a lease stands."""
+    try:
+        entry = lease.read(file) if file else None
+    except lease.LeaseError as error:
+        return {"state": "unknown", "run": None, "told": "", "problem": str(error)}
+    state = lease.state(entry)
+    told = lease.told(entry) if entry and entry["run"] else ""
+    return {"state": state, "run": entry["run"] if entry else None, "told": told, "problem": ""}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -193,6 +224,8 @@ def main() -> None:
             "libraries": {"type": "list", "elements": "str", "default": []},
             "path": {"type": "str", "required": True},
             "disks": {"type": "list", "elements": "str", "default": []},
+            "lease": {"type": "path", "default": ""},
+            "quarantine": {"type": "path", "default": ""},
             "run": {"type": "str", "default": ""},
             "gpus": {"type": "bool", "default": False},
             "docker": {"type": "bool", "default": False},
@@ -206,6 +239,7 @@ def main() -> None:
     # By the names that they were given: the caller looks them up by those.
     disks = {path: node_facts.disk(_expanded(path)) for path in [given["path"], *given["disks"]]}
     memory = node_facts.memory()
+    machines = os.path.join(_expanded(given["path"]), "quarantine.json")
     index = node_facts.package_index(dict(os.environ), os.path.expanduser("~"))
     endpoints = [index if url == "pip" else url for url in given["endpoints"]]
     module.exit_json(
@@ -222,7 +256,9 @@ def main() -> None:
         gpus=occupants.gpus(containers) if given["gpus"] else None,
         docker=node_facts.docker(given["image"]) if given["docker"] else None,
         others=occupants.others(given["run"], containers),
-        quarantine=quarantine.read(os.path.join(_expanded(given["path"]), "quarantine.json")),
+        lease=_lease(given["lease"]),
+        shared_memory=occupants.shared_memory(),
+        quarantine=quarantine.read(given["quarantine"] or machines) or quarantine.read(machines),
         endpoints=node_facts.reach([url for url in endpoints if url]),
         is_local_address=_is_local(given["address"]),
         user_id=os.getuid(),

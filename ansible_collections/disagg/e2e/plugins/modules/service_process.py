@@ -49,6 +49,20 @@ options:
     description: File that takes the service's standard output and error.
     type: path
     required: true
+  lease:
+    description:
+      - The lease on this node that the service is started under, its C(file) and the C(number) that the run was given.
+      - If it has passed on, or was not renewed in time, nothing is started, and the message begins with C(lease lost).
+    type: dict
+    suboptions:
+      file:
+        description: The lease's file on this node.
+        type: path
+        required: true
+      number:
+        description: The number.
+        type: int
+        required: true
   stop_signal:
     description: Signal that asks the service to end.
     type: str
@@ -57,6 +71,10 @@ options:
     description: Seconds between that signal and SIGKILL.
     type: int
     default: 10
+  record:
+    description: What else is to be known of the service. It is returned with what this module knows.
+    type: dict
+    default: {}
 author: Disagg E2E maintainers
 """
 
@@ -81,6 +99,10 @@ started_at:
   description: When the kernel started that process, in seconds since the epoch.
   returned: success
   type: float
+record:
+  description: O(record) with these two, and with O(name), O(command), O(environment) and O(log).
+  returned: success
+  type: dict
 """
 
 import json
@@ -93,7 +115,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import node_state
+from ansible_collections.disagg.e2e.plugins.module_utils import lease, node_state
 from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import MAX_SOCKET_PATH, Supervisor
 
 _START_SECONDS = 20.0
@@ -101,7 +123,8 @@ _START_SECONDS = 20.0
 
 def _base_environment(parameters: dict[str, Any]) -> dict[str, str]:
     """Make the environment of a process of this run: nothing of the caller's but where programs and home are."""
-    return {
+    leased = {node_state.LEASE_VARIABLE: parameters["lease"]["file"]} if parameters["lease"] else {}
+    return leased | {
         "PATH": os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         "HOME": str(Path("~").expanduser()),
         "LANG": "C.UTF-8",
@@ -136,9 +159,12 @@ def _ensure_supervisord(module: AnsibleModule, supervisor: Supervisor) -> None:
 
 def _remove(supervisor: Supervisor, run: str, node: str, name: str) -> None:
     """Stop a service and make sure that nothing of it is left: no process, no shared memory."""
-    shared = node_state.shared_memory(found["pid"] for found in node_state.run_processes(run, node, name))
-    shared |= supervisor.noted_shared_memory(name)
-    if supervisor.status(name) is not None:
+    known = supervisor.status(name)
+    there = node_state.run_processes(run, node, name)
+    shared = node_state.shared_memory(found["pid"] for found in there) | supervisor.noted_shared_memory(name)
+    if known is None and not there and not shared:
+        return  # the first time, which is the rule: to look for what is left of it would be to look three times more
+    if known is not None:
         try:
             supervisor.rpc.stopProcess(name, True)  # noqa: FBT003 (XML-RPC has no names: wait)
         except xmlrpc.client.Fault as fault:
@@ -170,6 +196,7 @@ def main() -> None:
             "run_dir": {"type": "path", "required": True},
             "node": {"type": "str", "required": True},
             "deployment": {"type": "str", "default": ""},
+            "lease": lease.ARGUMENT,
             "supervisord": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
             "command": {"type": "list", "elements": "str", "required": True},
@@ -177,6 +204,7 @@ def main() -> None:
             "log": {"type": "path", "required": True},
             "stop_signal": {"type": "str", "default": "TERM"},
             "stop_grace": {"type": "int", "default": 10},
+            "record": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -203,23 +231,28 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=changed)
     if changed:
-        _ensure_supervisord(module, supervisor)
-        _remove_earlier(supervisor, parameters)
-        _remove(supervisor, parameters["run"], parameters["node"], name)
-        Path(parameters["log"]).parent.mkdir(parents=True, exist_ok=True)
         try:
+            with lease.guarded(parameters["lease"]):
+                _ensure_supervisord(module, supervisor)
+            _remove_earlier(supervisor, parameters)
+            _remove(supervisor, parameters["run"], parameters["node"], name)
+            Path(parameters["log"]).parent.mkdir(parents=True, exist_ok=True)
             supervisor.write_program(name, spec)
-        except ValueError as error:
+            record.touch(mode=0o600)
+            record.write_text(json.dumps(spec))
+            # Again, because ending what was there takes its time, in which the lease must not be kept from others.
+            with lease.guarded(parameters["lease"]):
+                supervisor.rpc.reloadConfig()
+                supervisor.rpc.addProcessGroup(name)
+        except (lease.LeaseLost, ValueError) as error:
             module.fail_json(msg=str(error))
-        record.touch(mode=0o600)
-        record.write_text(json.dumps(spec))
-        supervisor.rpc.reloadConfig()
-        supervisor.rpc.addProcessGroup(name)
         status = supervisor.status(name)
     # No process id: it ended within milliseconds. That is service_ready's to report, with the log.
     pid = int(status["pid"]) if status is not None else 0
     found = node_state.process(pid) if pid else None
-    module.exit_json(changed=changed, pid=pid, started_at=found["started_at"] if found else time.time())
+    known = {"pid": pid, "started_at": found["started_at"] if found else time.time()}
+    given = {key: parameters[key] for key in ("name", "command", "environment", "log")}
+    module.exit_json(changed=changed, record={**parameters["record"], **given, **known}, **known)
 
 
 if __name__ == "__main__":

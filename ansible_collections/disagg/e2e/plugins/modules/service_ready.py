@@ -63,7 +63,9 @@ ready_at:
   returned: success
   type: dict
 processes:
-  description: For each service C(pid) and C(started_at) (seconds since the epoch) of its first process on this node.
+  description:
+    - For each service C(pid) and C(started_at) (seconds since the epoch) of its first process on this node, and
+      C(shared_memory), the files below /dev/shm that it and its children had mapped when it was ready.
   returned: success
   type: dict
 failure:
@@ -199,7 +201,7 @@ def main() -> None:
             failed = result
             break
         ready[result["name"]] = result["ready_at"]
-        processes[result["name"]] = {"pid": result["pid"], "started_at": result["started_at"]}
+        processes[result["name"]] = {key: result[key] for key in ("pid", "started_at", "shared_memory")}
     over.set()
     for subject in subjects:
         subject.close()
