@@ -25,6 +25,7 @@ class Counters:
         computed_tokens: prompt tokens that this server prefilled itself.
         page_size: tokens that are moved together; None where it does not say.
         external_tokens: prompt tokens whose KV cache it took from another server.
+        requests: requests that it has finished.
     """
 
     transferred_bytes: int | None
@@ -33,6 +34,7 @@ class Counters:
     computed_tokens: int | None
     page_size: int | None = None
     external_tokens: int | None = None
+    requests: int | None = None
 
 
 class Engine(Protocol):

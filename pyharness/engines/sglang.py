@@ -12,6 +12,7 @@ _MIB = 1024 * 1024
 _TRANSFERRED = "sglang:kv_transfer_total_mb"
 _FAILED = "sglang:num_transfer_failed_reqs_total"
 _COMPUTED = "sglang:prefill_effective_tokens_total"
+_REQUESTS = "sglang:num_requests_total"
 _PAGE_SIZE = "sglang:page_size"
 _NO_PAGE = 1_000_000
 
@@ -76,6 +77,7 @@ class SGLang:
                 failed_transfers=round(totals.get(_FAILED, 0.0)),
                 computed_tokens=round(totals.get(_COMPUTED, 0.0)),
                 page_size=page_size,
+                requests=round(totals.get(_REQUESTS, 0.0)),
             )
         except OverflowError as error:
             raise ValueError("/metrics holds an infinite counter") from error

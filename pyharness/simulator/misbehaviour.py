@@ -19,6 +19,7 @@ class Value(Enum):
     SECONDS = "SECONDS"
     COUNT = "N"
     CHOICE = "CHOICE"
+    TEXT = "TEXT"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ MISBEHAVIOURS: Final[tuple[Misbehaviour, ...]] = (
         "Starts a process in a session of its own that ignores SIGTERM, SIGINT and SIGHUP and outlives the "
         "server; it ends by itself after 10 minutes.",
     ),
+    # Words of other programs in its log.
+    Misbehaviour("say", "Writes a line of this text to its log when it is ready, and serves on.", Value.TEXT),
+    Misbehaviour("last-words", "Writes a line of this text to its log and exits 1 before it listens.", Value.TEXT),
     # Lies about the transfer of the KV cache.
     Misbehaviour(
         "recompute",
@@ -144,9 +148,14 @@ class Misbehaving:
         """Give the value of a misbehaviour that takes a word."""
         return self.values[_BY_KEY[key].key]
 
+    def text(self, key: str) -> str | None:
+        """Give the value of a misbehaviour that takes a text; None when it was not asked for."""
+        return self.values.get(_BY_KEY[key].key)
+
     def __str__(self) -> str:
-        """List them as on the command line."""
-        return ", ".join(f"{key}={value}" if value else key for key, value in self.values.items())
+        """List them as on the command line, but for texts: in a log they would read like what they imitate."""
+        shown = {key: "..." if _BY_KEY[key].value is Value.TEXT else value for key, value in self.values.items()}
+        return ", ".join(f"{key}={value}" if value else key for key, value in shown.items())
 
 
 def parse(arguments: Iterable[str], role: str) -> Misbehaving:
@@ -189,9 +198,14 @@ def _checked(entry: Misbehaviour, value: str | None, *, given: bool) -> str:
         value in entry.choices
         or (entry.value is Value.SECONDS and _is_seconds(value))
         or (entry.value is Value.COUNT and value.isdecimal() and int(value) > 0)
+        or (entry.value is Value.TEXT and value.strip() != "")
     )
     if value is None or not right:
-        kinds = {Value.SECONDS: "a positive number of seconds", Value.COUNT: "a whole number above 0"}
+        kinds = {
+            Value.SECONDS: "a positive number of seconds",
+            Value.COUNT: "a whole number above 0",
+            Value.TEXT: "a text",
+        }
         expected = kinds.get(entry.value) or " or ".join(entry.choices)
         message = f"misbehaviour {entry.usage!r} takes {expected}, not {value!r}"
         raise UsageError(message)

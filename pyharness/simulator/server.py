@@ -190,6 +190,9 @@ def serve(options: Options) -> int:
     if "die-before-ready" in misbehaving:
         message = "simulated failure before readiness"
         raise RuntimeError(message)
+    if (words := misbehaving.text("last-words")) is not None:
+        _write_line(words)
+        return 1
     try:
         model = Model.load(options.model_path)
         metrics = Metrics(
@@ -217,9 +220,17 @@ def serve(options: Options) -> int:
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     _LOG.info(READY_LINE)
+    if (words := misbehaving.text("say")) is not None:
+        _write_line(words)
     code, reason = exits.get()
     _LOG.info("ending: %s", reason)
     return code
+
+
+def _write_line(words: str) -> None:
+    """Write a line to the log as another program would: without this one's date."""
+    sys.stdout.write(words + "\n")
+    sys.stdout.flush()
 
 
 def _make_engine(options: Options, model: Model, metrics: Metrics) -> tuple[Engine, rooms.Rooms | None]:

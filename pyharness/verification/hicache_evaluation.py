@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from pyharness import redaction
 from pyharness.verification import evaluation, hicache, storage
 from pyharness.verification.base import CheckFailed, Evidence
 
@@ -98,4 +99,4 @@ def _keep(trial: Trial, asked: list[Question], first: list[Reply], second: list[
         for question, one, two in zip(asked, first, second, strict=True)
     ]
     trial.logs.mkdir(parents=True, exist_ok=True)
-    (trial.logs / "evaluation.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (trial.logs / "evaluation.jsonl").write_text(redaction.redact("\n".join(lines) + "\n"), encoding="utf-8")

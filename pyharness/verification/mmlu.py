@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyharness import exercise
+from pyharness import exercise, redaction
 from pyharness.verification import blame
 from pyharness.verification.base import CheckFailed, Evidence
 
@@ -168,4 +168,4 @@ def _keep(trial: Trial, asked: list[Question], texts: list[str]) -> None:
         for question, text in zip(asked, texts, strict=True)
     ]
     trial.logs.mkdir(parents=True, exist_ok=True)
-    (trial.logs / "mmlu.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (trial.logs / "mmlu.jsonl").write_text(redaction.redact("\n".join(lines) + "\n"), encoding="utf-8")

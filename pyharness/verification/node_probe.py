@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from testinfra.utils.ansible_runner import AnsibleRunner
 
-from pyharness import paths
+from pyharness import redaction
 from pyharness.errors import UsageError
+from pyharness.verification import probe_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,42 +27,10 @@ if TYPE_CHECKING:
 
     from pyharness.deployment import Service
 
-_UTILS = paths.COLLECTION / "plugins" / "module_utils"
 # What of a Mooncake wheel a process loads: its native libraries, or one of its programs, which is the process itself.
 MOONCAKE_LIBRARIES = r"/mooncake[^/]*/(?:[^/]+\.so|mooncake_(?:master|client)\b)"
 
-_SCRIPT = """
-import json
-state, traffic, containers = {{"__name__": "node_state"}}, {{"__name__": "traffic"}}, {{"__name__": "containers"}}
-exec(compile({state!r}, "node_state.py", "exec"), state)
-exec(compile({traffic!r}, "traffic.py", "exec"), traffic)
-exec(compile({containers!r}, "containers.py", "exec"), containers)
-asked = json.loads({asked!r})
-answer = {{"services": {{}}, "up_since": (state["process"](1) or {{}}).get("started_at")}}
-for name, service in asked["services"].items():
-    pids = state["tree"](service["pid"]) if service["pid"] else []
-    answer["services"][name] = {{
-        "process": state["process"](service["pid"]) if service["pid"] else None,
-        "pids": pids,
-        "listeners": state["listeners"](service["address"], [service["port"]]),
-        "libraries": state["loaded_files"](pids, asked["libraries"]) if asked["libraries"] else [],
-        "connections": traffic["tcp_connections"](pids) if asked["traffic"] else None,
-    }}
-if asked["traffic"]:
-    answer["rdma"] = traffic["rdma_ports"]()
-if asked["files"]:
-    answer["files"] = {{path: state["sha256_of"](state["seen_by"](pid, path)) for path, pid in asked["files"].items()}}
-if asked["run"]:
-    answer["run_processes"] = state["run_processes"](asked["run"])
-    answer["run_containers"] = containers["run_containers"](asked["run"])
-if asked["reach"]:
-    answer["reached"] = [state["reaches"](address, port) for address, port in asked["reach"]]
-print(json.dumps(answer))
-"""
-
-
 _PROBES_THAT_COUNT = 2
-_ONE_ENDED = 3
 
 
 class NodeError(Exception):
@@ -74,7 +43,7 @@ class NodeError(Exception):
 
     def __init__(self, node: str, reason: str) -> None:
         super().__init__(f"{node} cannot be asked: {reason}")
-        self.node = node
+        self.node, self.reason = node, reason
 
 
 def _reason(error: OSError | RuntimeError) -> str:
@@ -82,6 +51,22 @@ def _reason(error: OSError | RuntimeError) -> str:
     result = error.args[0] if error.args else None
     words = getattr(result, "stderr", None) or str(error)
     return " ".join(words.split())[-300:]
+
+
+def _why_not(told: str) -> str:
+    """Return why Ansible does not read an inventory: its error, and what the plugin says that is for such files.
+
+    Args:
+        told: testinfra's assertion that the program ended well, which has its output as Python writes bytes.
+    """
+    text = told.replace("\\n", "\n").replace("\\'", "'")
+    error = re.search(r"\[ERROR\]: (.+)", text)
+    # Every plugin refuses what is none of its own: of a file of YAML only one has something to say.
+    plugin = "auto" if "unknown plugin" in text else "yaml"
+    cause = re.search(rf"Failed to parse inventory with '{plugin}' plugin: (.+)", text) if ".y" in text else None
+    origin = re.search(r"Origin: (/\S+:\d+:\d+)", text) if cause else None
+    parts = [error[1] if error else text, cause[1] if cause else "", f"(at {origin[1]})" if origin else ""]
+    return " ".join(" ".join(filter(None, parts)).split())[:500]
 
 
 class Nodes:
@@ -97,12 +82,16 @@ class Nodes:
         self._trees: dict[int, list[set[int]]] = {}
         # By node: since when it does not answer, on the monotonic clock.
         self._silent: dict[str, float] = {}
+        # Nodes that are this machine itself, known once the inventory has been read.
+        self._here: frozenset[str] = frozenset()
         # By process id: what took the place of a service that was ended on purpose; None while nothing has.
         self._successors: dict[int, Service | None] = {}
 
     @cached_property
     def _runner(self) -> AnsibleRunner:
-        return AnsibleRunner.get_runner(self._inventory)
+        # Not get_runner, which reads a path once and for all: the next run of this process has to see what is there
+        # then.
+        return AnsibleRunner(self._inventory)
 
     def load(self) -> None:
         """Read the inventory.
@@ -111,13 +100,10 @@ class Nodes:
             UsageError: Ansible cannot read it.
         """
         try:
-            _ = self._runner.inventory
+            redaction.learn_variables(self._runner.inventory)
+            self._here = frozenset(node for node in self._runner.get_hosts("all") if self._is_here(node))
         except (RuntimeError, AssertionError, ValueError) as error:
-            # testinfra asserts that ansible-inventory ends well, and shows its output as Python writes bytes.
-            text = str(error).replace("\\n", "\n")
-            found = re.search(r"\[ERROR\]: (.+)", text)
-            reason = found[1] if found else text
-            raise UsageError(f"-i {self._inventory}: {' '.join(reason.split())[:500]}") from error
+            raise UsageError(f"-i {self._inventory}: {_why_not(str(error))}") from error
 
     def names(self, groups: Iterable[str]) -> list[str]:
         """Return the nodes of some groups, each once, in the order of the groups.
@@ -127,11 +113,29 @@ class Nodes:
         """
         result: list[str] = []
         for group in groups:
-            members = self._runner.get_hosts(group)
+            try:
+                members = self._runner.get_hosts(group)
+            except RuntimeError:  # not one host in it
+                members = []
             if not members:
                 raise UsageError(f"-i {self._inventory}: group {group} has no host; add one to it")
             result += [member for member in members if member not in result]
         return result
+
+    def _is_here(self, node: str) -> bool:
+        has = self._runner.get_variables(node)
+        return has.get("ansible_connection") == "local" and not has.get("ansible_become")
+
+    def machines(self, names: Iterable[str]) -> list[list[str]]:
+        """Return nodes together with those that are the same machine, as far as that is known before asking any.
+
+        Args:
+            names: the nodes.
+        """
+        found: dict[str, list[str]] = {}
+        for name in names:
+            found.setdefault("" if name in self._here else name, []).append(name)
+        return list(found.values())
 
     def variable(self, node: str, name: str) -> Any:
         """Return a node's variable as the inventory has it, not templated; None if it has none."""
@@ -170,13 +174,13 @@ class Nodes:
             traffic: report TCP connections of the services, and RDMA ports.
             files: by node, paths whose SHA-256 digest is wanted (None where a file cannot be read), each with the
                 process that sees them there.
-            run: report all processes and containers of this run.
+            run: report all processes and containers of this run, and what is in shared memory.
             reach: by node, addresses and ports to knock at from there.
 
         Returns:
             by node: services (by name: process, pids, listeners, libraries, connections), rdma, files,
-            run_processes, run_containers, up_since (when its first process started, in seconds since the epoch),
-            reached (as asked in reach: whether the other machine answered).
+            run_processes, run_containers, shared_memory (see node_state.shared_files), up_since (when its first process
+            started, in seconds since the epoch), reached (as asked in reach: whether the other machine answered).
 
         Raises:
             NodeError: a node could not be asked; the text says which and why.
@@ -187,28 +191,30 @@ class Nodes:
             entry = {"pid": service.pid, "address": service.address, "port": service.port}
             asked.setdefault(service.node, {})[service.name] = entry
 
-        def ask(node: str) -> dict[str, Any]:
-            question = {"services": asked[node], "libraries": libraries, "traffic": traffic, "run": run}
-            question["files"] = dict((files or {}).get(node, {}))
-            question["reach"] = (reach or {}).get(node, [])
-            return self._ask(node, question)
+        def question(node: str) -> dict[str, Any]:
+            return {
+                "services": asked[node],
+                "libraries": libraries,
+                "traffic": traffic,
+                "run": run,
+                "files": dict((files or {}).get(node, {})),
+                "reach": (reach or {}).get(node, []),
+            }
 
-        with ThreadPoolExecutor(max(1, len(asked))) as pool:
-            answers = dict(zip(asked, pool.map(ask, asked), strict=True))
+        def ask(machine: list[str]) -> dict[str, Any]:
+            return self.run_python(machine[0], probe_script.of({node: question(node) for node in machine}))
+
+        machines = self.machines(asked)
+        answers: dict[str, dict[str, Any]] = {}
+        with ThreadPoolExecutor(max(1, len(machines))) as pool:
+            for answer in pool.map(ask, machines):
+                answers |= answer
+        answers = {node: answers[node] for node in asked}
         for service in wanted:
             trees = self._trees.setdefault(service.pid, [])
             if len(trees) < _PROBES_THAT_COUNT:
                 trees.append(set(answers[service.node]["services"][service.name]["pids"]))
         return answers
-
-    def _ask(self, node: str, question: dict[str, Any]) -> dict[str, Any]:
-        script = _SCRIPT.format(
-            state=(_UTILS / "node_state.py").read_text(encoding="utf-8"),
-            traffic=(_UTILS / "traffic.py").read_text(encoding="utf-8"),
-            containers=(_UTILS / "containers.py").read_text(encoding="utf-8"),
-            asked=json.dumps(question),
-        )
-        return self.run_python(node, script)
 
     def run_python(self, node: str, script: str) -> dict[str, Any]:
         """Run a script in the node's own Python, sent on standard input. Returns the JSON object that it prints.
@@ -230,24 +236,28 @@ class Nodes:
 
         An engine is several processes, and its first one may outlive by far the one that does the work.
         """
-        result = []
-        for service in filter(None, map(self.current, services)):
-            trees = self._trees.get(service.pid, [])
-            lasting = set.intersection(*trees) if len(trees) == _PROBES_THAT_COUNT else set()
-            members = {service.pid} | lasting
-            pids = " ".join(str(pid) for pid in sorted(members))
-            # Gone, or a zombie whose parent does not care.
-            alive = "grep -q '^State:[[:space:]]*[^ZX]' /proc/$p/status 2>/dev/null"
-            script = f"for p in {pids}; do {alive} || exit {_ONE_ENDED}; done"
+        current = [service for service in map(self.current, services) if service is not None]
+        gone: set[int] = set()
+        for machine in self.machines(dict.fromkeys(service.node for service in current)):
+            there = [service for service in current if service.node in machine]
+            script = "; ".join(self._alive(service) for service in there)
             try:
-                done = self.host(service.node).run(script)
+                done = self.host(machine[0]).run(script)
             except (OSError, RuntimeError):
-                self._silent.setdefault(service.node, time.monotonic())
+                self._silent.setdefault(machine[0], time.monotonic())
                 continue  # a node that cannot be reached is the next probe's to report
-            self._silent.pop(service.node, None)
-            if done.rc == _ONE_ENDED:
-                result.append(service)
-        return result
+            self._silent.pop(machine[0], None)
+            gone.update(int(pid) for pid in done.stdout.split() if done.rc == 0)
+        return [service for service in current if service.pid in gone]
+
+    def _alive(self, service: Service) -> str:
+        """Return a shell's line that prints a service's process id if one of its processes has ended."""
+        trees = self._trees.get(service.pid, [])
+        lasting = set.intersection(*trees) if len(trees) == _PROBES_THAT_COUNT else set()
+        pids = " ".join(str(pid) for pid in sorted({service.pid} | lasting))
+        # Gone, or a zombie whose parent does not care.
+        alive = "grep -q '^State:[[:space:]]*[^ZX]' /proc/$p/status 2>/dev/null"
+        return f"for p in {pids}; do {alive} || {{ echo {service.pid}; break; }}; done"
 
     def replaced(self, service: Service, successor: Service | None) -> None:
         """Note that a service was ended on purpose, so that its end is no news (see `ended`).

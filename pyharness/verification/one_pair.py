@@ -25,8 +25,12 @@ CHECKS = (
 )
 
 
-def verify(trial: Trial) -> bool:
+def verify(trial: Trial, checks: tuple[str, ...] = CHECKS) -> bool:
     """Check what runs, before any request.
+
+    Args:
+        trial: whose services.
+        checks: all that the test case makes; the first two are made here.
 
     Returns:
         whether it makes sense to send requests: not to servers that are not ours.
@@ -34,7 +38,7 @@ def verify(trial: Trial) -> bool:
     ours = trial.recorder.run("services_are_ours", lambda: services.services_are_ours(trial))
     trial.recorder.run("wheel_in_use", lambda: wheel.wheel_in_use(trial))
     if not ours:
-        trial.skip(CHECKS[2:], "the services that answer are not the ones that were deployed")
+        trial.skip(checks[2:], "the services that answer are not the ones that were deployed")
     return ours
 
 

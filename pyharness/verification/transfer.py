@@ -29,7 +29,8 @@ def _servers(deployment: Deployment) -> list[Service]:
     return deployment.of_kind("prefill") + deployment.of_kind("decode")
 
 
-def _read_counters(trial: Trial) -> dict[str, Counters]:
+def read_counters(trial: Trial) -> dict[str, Counters]:
+    """Read what each server says that it has done so far."""
     result, engine = {}, trial.engine
     for service in _servers(trial.deployment):
         exchange = exercise.get(service.url + engine.metrics_path, _METRICS_SECONDS)
@@ -48,7 +49,7 @@ def snapshot(trial: Trial) -> Snapshot:
     """
     deadline = time.monotonic() + _COUNTERS_LATE_SECONDS
     while True:
-        counters = _read_counters(trial)
+        counters = read_counters(trial)
         senders = [counters[service.name].transfers for service in trial.deployment.of_kind("prefill")]
         if any(senders) or _taken(counters, trial.deployment) or time.monotonic() > deadline:
             break
@@ -58,10 +59,10 @@ def snapshot(trial: Trial) -> Snapshot:
 
 def snapshot_after(trial: Trial, before: Snapshot, prompt_tokens: int | None) -> Snapshot:
     """Read all counters after the request, once the transfer shows in them or has had the time to."""
-    expected = expected_bytes(trial.deployment, prompt_tokens, _page_size(trial.deployment, before))
+    expected = expected_bytes(trial.deployment, prompt_tokens, page_size(trial.deployment, before))
     deadline = time.monotonic() + _COUNTERS_LATE_SECONDS
     while True:
-        counters = _read_counters(trial)
+        counters = read_counters(trial)
         moved = _moved(before.counters, counters, trial.deployment)
         taken = _taken(counters, trial.deployment) - _taken(before.counters, trial.deployment)
         shows = taken >= (prompt_tokens or 1) if moved is None else moved >= (expected or 1)
@@ -105,7 +106,7 @@ def _tensor_parallel(deployment: Deployment, kind: str) -> int:
     return 1
 
 
-def _page_size(deployment: Deployment, seen: Snapshot) -> int:
+def page_size(deployment: Deployment, seen: Snapshot) -> int:
     """Return how many tokens prefill moves together; 1 where it does not say."""
     sizes = [seen.counters[service.name].page_size for service in deployment.of_kind("prefill")]
     return max((size for size in sizes if size), default=1)
@@ -122,7 +123,7 @@ def _moved(before: dict[str, Counters], after: dict[str, Counters], deployment: 
 def kv_cache_moved(trial: Trial, before: Snapshot, after: Snapshot, prompt_tokens: int | None) -> Evidence:
     """Check that the bytes of this prompt's KV cache moved, no transfer failed, and decode prefilled nothing."""
     deployment = trial.deployment
-    expected = expected_bytes(deployment, prompt_tokens, _page_size(deployment, after))
+    expected = expected_bytes(deployment, prompt_tokens, page_size(deployment, after))
     moved = _moved(before.counters, after.counters, deployment)
     change = {
         name: {
@@ -178,19 +179,26 @@ def kv_cache_moved(trial: Trial, before: Snapshot, after: Snapshot, prompt_token
 
 
 def transport_used(
-    trial: Trial, before: Snapshot, after: Snapshot, prompt_tokens: int | None
+    trial: Trial, before: Snapshot, after: Snapshot, prompt_tokens: int | None, requests: int = 1
 ) -> tuple[str | None, list[dict[str, Any]]]:
     """Say which transport carried the KV cache.
 
     Each transport's claim is what the kernel counted on it in between; what carried at least this prompt's KV cache
     is what was used. Mooncake's own log is not asked: it names what was installed, not what was used.
 
+    Args:
+        trial: whose servers.
+        before: what had been counted before.
+        after: what has been counted since.
+        prompt_tokens: length of the prompt.
+        requests: how many times it was asked in between.
+
     Returns:
         "tcp", "rdma" or None (neither carried it, or both did), and the evidence.
     """
     deployment = trial.deployment
-    moving = _moving(deployment, prompt_tokens, _page_size(deployment, after))
-    needed = (moving.carried if moving else 0) or 1
+    moving = _moving(deployment, prompt_tokens, page_size(deployment, after))
+    needed = (moving.carried * requests if moving else 0) or 1
     tcp = tcp_bytes(deployment, before, after)
     rdma = rdma_bytes(deployment, before, after)
     evidence: list[dict[str, Any]] = [
@@ -236,6 +244,8 @@ __all__ = [
     "Snapshot",
     "expected_bytes",
     "kv_cache_moved",
+    "page_size",
+    "read_counters",
     "snapshot",
     "snapshot_after",
     "tcp_bytes",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.disagg.e2e.plugins.modules import node_info
+from ansible_collections.disagg.e2e.plugins.plugin_utils.in_worker import InWorker
 
 
-class ActionModule(ActionBase):
+class ActionModule(InWorker):
     """The action."""
 
-    _supports_check_mode = True
+    main = staticmethod(node_info.main)
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module and add the clock to its result.
@@ -20,8 +21,7 @@ class ActionModule(ActionBase):
             tmp: not used any more by Ansible.
             task_vars: variables of the task.
         """
-        super().run(tmp, task_vars)
-        result: dict[str, Any] = self._execute_module(task_vars=task_vars)
+        result = super().run(tmp, task_vars)
         # After the module, which has opened the connection: what is timed is the way there and back alone.
         clock = None if result.get("failed") else self._clock()
         return {**result, "clock": clock} if clock else result
