@@ -6,15 +6,17 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import yaml
-
-from pyharness import paths
+from pyharness import paths, redaction, yaml_text
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyharness.case import TestCase, TrialName
+
+
+# Of files that Ansible may take for an inventory in a folder; a program that prints one has any name or none.
+_INVENTORY_SUFFIXES = {"", ".yml", ".yaml", ".json", ".ini", ".toml", ".py", ".sh"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,9 +78,21 @@ def check_inventory(path: Path) -> None:
     Raises:
         UsageError: it is not.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+        # Ansible looks into every folder below one that is none of inventories, however many there are.
+        empty = path.is_dir() and not any(_may_hold_hosts(entry) for entry in path.iterdir())
+    except OSError as error:  # a name that is too long, a folder that this user may not look into
+        raise UsageError(f"-i {path}: {error.strerror}; name an inventory that can be read") from error
+    if not there:
         known = sorted(f"inventories/{entry.name}" for entry in paths.INVENTORIES.iterdir() if entry.is_dir())
         raise UsageError(f"-i {path}: there is no such inventory; there are {', '.join(known)}")
+    if empty:
+        raise UsageError(f"-i {path}: there is no file with hosts in this folder; name one that has hosts.yml")
+
+
+def _may_hold_hosts(path: Path) -> bool:
+    return path.suffix in _INVENTORY_SUFFIXES and not path.name.startswith((".", "README")) and path.is_file()
 
 
 def trials(case: TestCase, models: Sequence[str], variants: Sequence[str]) -> list[TrialName]:
@@ -113,8 +127,10 @@ def extra_vars(pairs: Sequence[str]) -> dict[str, Any]:
         key, separator, value = pair.partition("=")
         if not separator or not key.isidentifier():
             raise UsageError(f"-e {pair}: has to be KEY=VALUE, with the value in YAML")
+        redaction.learn_variables({key: value})  # before it is read: what cannot be read is told
         try:
-            result[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            result[key] = yaml_text.load(value)
+        except ValueError as error:
             raise UsageError(f"-e {key}: the value is no YAML: {error}") from error
+    redaction.learn_variables(result)
     return result

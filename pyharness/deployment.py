@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from pyharness import redaction
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,6 +37,8 @@ class Service(_Part):
     log: str
     run_dir: str
     container: dict[str, Any] | None = None
+    # Files below /dev/shm that it had mapped when it was ready.
+    shared_memory: list[str] = []
     # Doors besides `url`, by name: ADDRESS:PORT or a URL.
     endpoints: dict[str, str] = {}
 
@@ -150,4 +154,7 @@ def read(path: Path) -> Deployment:
         OSError: the file is not there.
         ValueError: it is not what this version of the harness understands.
     """
-    return Deployment.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    document = json.loads(path.read_text(encoding="utf-8"))
+    # As Ansible has resolved them: environments with values from a vault or from its controller's environment.
+    redaction.learn_variables(document if isinstance(document, dict) else {})
+    return Deployment.model_validate(document)

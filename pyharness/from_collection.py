@@ -14,9 +14,11 @@ if str(paths.PROJECT) not in sys.path:
 
 from ansible_collections.disagg.e2e.plugins.module_utils import (
     github_artifacts,
+    lease,
     patient_http,
     preflight,
+    text_limits,
     wheel_spec,
 )
 
-__all__ = ["github_artifacts", "patient_http", "preflight", "wheel_spec"]
+__all__ = ["github_artifacts", "lease", "patient_http", "preflight", "text_limits", "wheel_spec"]

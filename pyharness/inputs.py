@@ -33,7 +33,7 @@ class Inputs:
             "extra_vars": options.extra_vars,
         }
         grounds = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
-        for folder in (options.inventory, paths.PLAYBOOKS, paths.COLLECTION):
+        for folder in (*_inventory(options.inventory), paths.PLAYBOOKS, paths.COLLECTION):
             _feed(grounds, folder)
         judging = grounds.copy()
         _feed(judging, Path(__file__).parent)
@@ -59,9 +59,17 @@ def _wheel(asked: str | None) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else asked
 
 
+def _inventory(path: Path) -> list[Path]:
+    """Return the files and folders that belong to an inventory, and not what else may lie beside them."""
+    if not path.is_dir():
+        return [path]
+    variables = [path / name for name in ("group_vars", "host_vars")]
+    return [*(entry for entry in sorted(path.iterdir()) if entry.is_file()), *variables]
+
+
 def _feed(digest: hashlib._Hash, root: Path) -> None:
     for path in _files(root):
-        digest.update(f"\0{path.relative_to(root.parent)}\0".encode())
+        digest.update(b"\0" + bytes(path.relative_to(root.parent)) + b"\0")
         digest.update(path.read_bytes())
 
 

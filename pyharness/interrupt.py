@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,23 +24,33 @@ class Interrupt:
 
     Attributes:
         signal_name: the first signal that came, such as "SIGINT"; None as long as there was none.
+        reason: why the run has to stop without a signal; None as long as it has not.
     """
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
+        self.reason: str | None = None
 
     def is_set(self) -> bool:
-        """Tell whether there was a signal."""
-        return self.signal_name is not None
+        """Tell whether the run has to stop."""
+        return self.signal_name is not None or self.reason is not None
 
     def check(self) -> None:
-        """Stop here if there was a signal.
+        """Stop here if the run has to.
 
         Raises:
-            Interrupted: there was one.
+            Interrupted: it has to.
         """
-        if self.signal_name is not None:
-            raise Interrupted(self.signal_name)
+        if self.is_set():
+            raise Interrupted(self.signal_name or self.reason)
+
+    def stop(self, reason: str) -> None:
+        """Have the run stop where it is safe, as a signal does. Any thread may call it.
+
+        Args:
+            reason: why, in a sentence.
+        """
+        self.reason = self.reason or reason
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -49,7 +60,13 @@ class Interrupt:
 
     @contextmanager
     def armed(self) -> Iterator[None]:
-        """Note signals within this block; put the handlers of before back afterwards."""
+        """Note signals within this block; put the handlers of before back afterwards.
+
+        Only the main thread can have handlers: in another one it is for the program to end the run, by `stop`.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         try:
             yield

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = Path(__file__).resolve().parent.parent
 PLAYBOOKS = PROJECT / "playbooks"
@@ -25,6 +31,33 @@ def use_project_ansible() -> None:
         os.environ["PATH"] = os.pathsep.join([programs, *search])
     os.environ["ANSIBLE_CONFIG"] = str(PROJECT / "ansible.cfg")
     os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(PROJECT)
+
+
+_VARIABLES = ("PATH", "ANSIBLE_CONFIG", "ANSIBLE_COLLECTIONS_PATH")
+_lock = threading.Lock()
+_users = 0
+_before: dict[str, str | None] = {}
+
+
+@contextmanager
+def project_ansible() -> Iterator[None]:
+    """Do so within this block, and put the environment back with the last of the blocks that overlap."""
+    global _users  # noqa: PLW0603 (the environment is one for the whole process)
+    with _lock:
+        if _users == 0:
+            _before.update({name: os.environ.get(name) for name in _VARIABLES})
+        _users += 1
+        use_project_ansible()
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            for name, value in _before.items() if _users == 0 else ():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 def slug(model: str) -> str:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyharness import arguments as common
 from pyharness import case as cases
 from pyharness import deployment as deployments
-from pyharness import diagnosis
+from pyharness import temporary
+from pyharness.classification.playbooks import explain as explain_playbook
 from pyharness.errors import UsageError
 from pyharness.playbook import PlaybookRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from pyharness.case import TestCase, TrialName
     from pyharness.deployment import Deployment, Service
@@ -85,8 +85,8 @@ def planned(
     """
     result = []
     models = {trial.model for trial in trials}
-    with tempfile.TemporaryDirectory(prefix="disagg-e2e-plan-") as folder:
-        runner = PlaybookRunner(inventory, Path(folder), lambda: False)
+    with temporary.folder("plan") as folder:
+        runner = PlaybookRunner(inventory, folder, lambda: False)
         try:
             compared = set()
             for trial in trials:
@@ -108,8 +108,8 @@ def planned(
 def _plan_one(
     runner: PlaybookRunner, playbook: str, case: TestCase, inventory: Path, variables: dict[str, Any]
 ) -> Deployment:
-    with tempfile.TemporaryDirectory(prefix="disagg-e2e-plan-") as folder:
-        file = Path(folder) / "deployment.json"
+    with temporary.folder("plan") as folder:
+        file = folder / "deployment.json"
         always = {
             "test_case": case.test_case,
             "disagg_plan": True,
@@ -118,7 +118,7 @@ def _plan_one(
         }
         outcome = runner.run(playbook, {**variables, **always}, label="plan", tags="plan,deploy", timeout=_SECONDS)
         if not outcome.ok:
-            first = diagnosis.explain(outcome, "plan", None)[0]
+            first = explain_playbook(outcome, "plan", None)[0]
             raise UsageError(f"-i {inventory}: {first.evidence}")
         return deployments.read(file)
 

@@ -14,6 +14,7 @@ import tarfile
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any
 
+from pyharness import redaction
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,24 +32,27 @@ class ResultsDir:
     Args:
         base: the folder that holds one folder per test case.
         test_case: the test case's name.
+        goes_on: whether the run that lies there is gone on with. Otherwise it is put aside.
+        kept: of how many runs before this one at least the results are kept.
 
     Raises:
         UsageError: the folder cannot be written.
     """
 
-    def __init__(self, base: Path, test_case: str) -> None:
+    def __init__(self, base: Path, test_case: str, *, goes_on: bool = False, kept: int = 0) -> None:
         self.root = base / test_case
         self.logs = self.root / "logs"
         self._previous = base / "previous" / test_case
         try:
-            self._put_previous_aside()
+            if not goes_on:
+                self._put_previous_aside(max(kept, _KEPT_RUNS))
             self.logs.mkdir(parents=True, exist_ok=True)
             (self.root / "whls").mkdir(exist_ok=True)
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}"
             raise UsageError(f"--results {base}: cannot be written ({reason}); name a folder of your own") from error
 
-    def _put_previous_aside(self) -> None:
+    def _put_previous_aside(self, kept: int) -> None:
         if not self.root.exists():
             return
         if not (self.root / _MARK).exists() and any(self.root.iterdir()):
@@ -64,7 +68,7 @@ class ResultsDir:
         target = self._previous / (name if re.fullmatch(r"\w[\w.-]*", name) else "unknown")
         shutil.rmtree(target, ignore_errors=True)
         self.root.rename(target)
-        for old in sorted(self._previous.iterdir())[:-_KEPT_RUNS]:
+        for old in sorted(self._previous.iterdir())[:-kept]:
             shutil.rmtree(old, ignore_errors=True)
 
     def trial_logs(self, slug: str) -> Path:
@@ -72,6 +76,18 @@ class ResultsDir:
         folder = self.logs / slug
         folder.mkdir(exist_ok=True)
         return folder
+
+    def begin(self, report: Report) -> None:
+        """Write the report of a run that begins.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        try:
+            self.write(report)
+        except OSError as error:
+            reason = f"{error.strerror}: {error.filename or self.root}"
+            raise UsageError(f"--results: cannot be written ({reason}); make room, or name another folder") from error
 
     def write(self, report: Report) -> None:
         """Write the report in all its forms, each file whole or not at all."""
@@ -106,38 +122,65 @@ class ResultsDir:
                 shutil.copyfile(wheel, target)
 
     def unpack_logs(self) -> None:
-        """Unpack what the nodes sent home, and remove the archives.
+        """Unpack what the nodes sent home; see `unpack`."""
+        unpack(self.logs)
 
-        Only regular files are taken, and none of them outside of the logs folder: an archive comes from a node.
-        (The filters of `tarfile` do as much, but Debian 12's Python is too old for them.)
 
-        Raises:
-            ValueError: an archive holds a path that leads outside.
-        """
-        for archive in self.logs.glob("*.tar.gz"):
+def unpack(logs: Path) -> None:
+    """Unpack the archives of logs in a folder there, without the secrets in them, and remove them.
+
+    Only regular files are taken, and none of them outside of the folder: an archive comes from a node. (The filters of
+    `tarfile` do as much, but Debian 12's Python is too old for them.)
+
+    Args:
+        logs: the folder.
+
+    Raises:
+        OSError: there is no room for them. The archives are removed all the same: they hold whatever a service said.
+        ValueError: an archive holds a path that leads outside.
+    """
+    for archive in logs.glob("*.tar.gz"):
+        try:
             with tarfile.open(archive) as tar:
                 for member in tar:
                     content = tar.extractfile(member) if member.isreg() else None
                     if content is not None:
-                        target = self._inside_logs(member.name)
+                        target = _inside(logs, member.name)
                         target.parent.mkdir(parents=True, exist_ok=True)
                         with content, target.open("wb") as file:
-                            shutil.copyfileobj(content, file)
+                            redaction.copy(content, file)
+        finally:
             archive.unlink()
 
-    def _inside_logs(self, name: str) -> Path:
-        root = self.logs.resolve()
-        target = (root / name).resolve()
-        if not target.is_relative_to(root):
-            raise ValueError(f"a log archive holds {name!r}, which leads outside of {self.logs}")
-        return target
+
+def _inside(logs: Path, name: str) -> Path:
+    root = logs.resolve()
+    target = (root / name).resolve()
+    if not target.is_relative_to(root):
+        raise ValueError(f"a log archive holds {name!r}, which leads outside of {logs}")
+    return target
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new one, never half of it."""
+    """Write a file without its secrets, so that a reader sees the old or the new one, never half of it.
+
+    Args:
+        path: the file. One that ends in .json stays JSON, and one in .xml or .html stays markup.
+        text: what it is to hold.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    markup = path.suffix in (".xml", ".html")
+    clean = redaction.redact_json(text) if path.suffix == ".json" else redaction.redact(text, markup=markup)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        # A path or an argument may hold bytes that are no UTF-8.
+        temporary.write_text(clean, encoding="utf-8", errors="backslashreplace")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _shell(value: str) -> str:
@@ -150,43 +193,52 @@ def _junit(report: Report) -> str:
 
 
 def junit_suite(report: Report) -> ET.Element:
-    """Return the report as a suite of JUnit XML: a test case per check, as GitHub and GitLab show it."""
-    suite = ET.Element("testsuite", name=report.test_case, timestamp=report.started_at.rstrip("Z"))
+    """Return the report as a suite of JUnit XML: a test case per check, as GitHub, GitLab and Jenkins show it.
+
+    Each has a name of its own and at most one outcome: GitLab takes the first of several test cases of one name, and
+    the readers do not agree on what several failures of one test case are.
+    """
+    suite = ET.Element("testsuite", name=_written(report.test_case), timestamp=report.started_at.rstrip("Z"))
     suite.set("time", f"{report.timing.total:.3f}")
-    entries = [(model.trial, check) for model in report.models for check in model.checks]
-    entries += [("run", check) for check in report.checks]
-    explained = set()
+    cases: dict[tuple[str, str], ET.Element] = {}
+
+    def case(owner: str, check: str, seconds: float) -> ET.Element:
+        key = (_written(owner), _written(check))
+        if key not in cases:
+            name = {"classname": f"{report.test_case}.{key[0]}", "name": key[1]}
+            cases[key] = ET.SubElement(suite, "testcase", name, time=f"{seconds:.3f}")
+        return cases[key]
+
+    for owner, checks in [*((model.trial, model.checks) for model in report.models), ("run", report.checks)]:
+        for check in checks:
+            element = case(owner, check.id, check.seconds)
+            if check.status == "skipped":
+                ET.SubElement(element, "skipped")
     expected = {model.trial: model.expected for model in report.models if model.expected}
-    for owner, check in entries:
-        case = ET.SubElement(suite, "testcase", classname=f"{report.test_case}.{owner}", name=check.id)
-        case.set("time", f"{check.seconds:.3f}")
-        if check.status == "skipped":
-            ET.SubElement(case, "skipped")
-        for index, failure in enumerate(report.failures):
-            if failure.check == check.id and (failure.trial or "run") == owner:
-                explained.add(index)
-                _junit_failure(case, failure, expected.get(owner))
-    for index, failure in enumerate(report.failures):
-        if index not in explained:
-            case = ET.SubElement(suite, "testcase", classname=report.test_case, name=failure.check, time="0")
-            _junit_failure(case, failure, expected.get(failure.trial or ""))
-    cases = suite.findall("testcase")
+    for failure in report.failures:
+        owner = failure.trial or "run"
+        _junit_failure(case(owner, failure.check, 0.0), failure, expected.get(owner))
     suite.set("tests", str(len(cases)))
-    suite.set("failures", str(sum(1 for case in cases if case.find("failure") is not None)))
-    suite.set("errors", str(sum(1 for case in cases if case.find("error") is not None)))
-    suite.set("skipped", str(sum(1 for case in cases if case.find("skipped") is not None)))
+    for plural, outcome in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(plural, str(sum(1 for element in cases.values() if element.find(outcome) is not None)))
     return suite
 
 
 def _junit_failure(case: ET.Element, failure: Failure, expected: Expected | None) -> None:
     """Add what went wrong; what is declared and expected is no failure for who counts them, but is shown."""
+    clean = _written(f"{failure.evidence}\n{failure.hint}")
+    known = next(iter(case), None)
+    if known is not None and known.text:
+        known.text += f"\n\n{failure.class_}: {clean}"
+        return
+    if known is not None:
+        case.remove(known)
     if expected:
-        ET.SubElement(case, "skipped", message=f"expected: {expected.reason}").text = _written(failure.evidence)
+        ET.SubElement(case, "skipped", message=_written(f"expected: {expected.reason}")).text = clean
         return
     element = ET.SubElement(case, "failure" if failure.class_ == "product" else "error", type=failure.class_)
-    clean = _written(failure.evidence)
-    element.set("message", clean.splitlines()[0][:300] if clean else failure.class_)
-    element.text = f"{clean}\n{failure.hint}"
+    element.set("message", _written(failure.evidence).partition("\n")[0][:300] or failure.class_)
+    element.text = clean
 
 
 def _written(text: str) -> str:

@@ -7,10 +7,8 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from pyharness import case as cases
-from pyharness import paths
+from pyharness import paths, yaml_text
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,11 +33,13 @@ def suites(path: Path | None = None) -> dict[str, list[str]]:
     """
     path = path or SUITES
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        document = yaml_text.load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     known = cases.names()
-    if not isinstance(document, dict) or not all(_is_list_of_words(entry) for entry in document.values()):
+    if not isinstance(document, dict) or not all(
+        isinstance(suite, str) and _is_list_of_words(entry) for suite, entry in document.items()
+    ):
         raise UsageError(f"{path}: has to be a mapping of suites to lists of test cases")
     for suite, members in document.items():
         unknown = [name for name in members if name not in known]

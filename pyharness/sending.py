@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyharness import exercise
+from pyharness import exercise, redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ class Sender:
         """Post a body to a URL, within `timeout` seconds."""
         exchange = exercise.post(url, body, timeout, watch=self._hopeless)
         with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(exchange.transcript() + "\n")
+            stream.write(redaction.redact(exchange.transcript()) + "\n")
         self.answered(exchange)
         return exchange
 

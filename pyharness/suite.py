@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pyharness import arguments, lifecycle, summaries
+from pyharness import arguments, github, lifecycle, repeats, summaries
 from pyharness import case as cases
 from pyharness.errors import UsageError
 from pyharness.results import EXIT_CODES, Failure
@@ -47,9 +47,10 @@ def run(names: Sequence[str], options: Options, say: Callable[[Report], object],
         say(suite.reports[-1])
         summaries.write(options.results, suite.reports, names)
     if summary:
-        sys.stdout.write(summaries.as_text(suite.reports, options.results))
+        sys.stdout.write(github.harmless(summaries.as_text(suite.reports, options.results)))
+    github.summarize(suite.reports)
     judged = [report for report in suite.reports if not summaries.only_unsupported(report)]
-    return max((EXIT_CODES[report.verdict] for report in judged), default=EXIT_CODES["error"])
+    return max((repeats.exit_code(report, options) for report in judged), default=EXIT_CODES["error"])
 
 
 class _Suite:
@@ -62,7 +63,7 @@ class _Suite:
         if reason is not None:
             return lifecycle.refuse_case(options, reason)
         try:
-            return lifecycle.run_case(options)
+            return repeats.run_case(options)
         except UsageError as error:
             # The case has left its own result already, where it got as far; the others may still be run.
             failure = _failure("configuration", "usage", str(error), "correct it and run again")

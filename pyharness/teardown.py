@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyharness import arguments as common
-from pyharness import diagnosis, unfinished
+from pyharness import results_dir, temporary, unfinished
+from pyharness.classification.playbooks import explain as explain_playbook
 from pyharness.playbook import PlaybookRunner
 
 if TYPE_CHECKING:
@@ -48,17 +48,26 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _take_down(options: argparse.Namespace, run: str) -> bool:
-    with tempfile.TemporaryDirectory(prefix="disagg-e2e-") as logs:
-        runner = PlaybookRunner(options.inventory, Path(logs), lambda: False)
+    with temporary.folder("teardown") as logs:
+        runner = PlaybookRunner(options.inventory, logs, lambda: False)
         try:
             variables = {"disagg_run": run, "disagg_logs_to": str((options.results / run).resolve())}
             variables |= common.extra_vars(options.extra_vars)
             outcome = runner.run("teardown.yml", variables, label="teardown", timeout=_SECONDS, patient=True)
         finally:
             runner.close()
-    for failure in diagnosis.explain(outcome, "teardown", None):
+    _keep_logs(options.results / run)
+    for failure in explain_playbook(outcome, "teardown", None):
         sys.stderr.write(f"error: {failure.evidence}; {failure.hint}\n")
     if outcome.ok:
         unfinished.forget(run)
         sys.stdout.write(f"nothing of run {run} is left\n")
     return outcome.ok
+
+
+def _keep_logs(folder: Path) -> None:
+    """Keep the logs that came home, without their secrets."""
+    try:
+        results_dir.unpack(folder)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"error: the logs in {folder} cannot be kept: {error}\n")

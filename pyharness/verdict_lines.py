@@ -40,6 +40,19 @@ def as_text(report: Report, options: Options) -> str:
     return "\n".join(lines) + "\n"
 
 
+def refusal(report: Report) -> str | None:
+    """Return what the caller has to correct, where that is all that came of a run; None where something was deployed.
+
+    Args:
+        report: what came of it.
+    """
+    begun = {phase.name for phase in report.phases} - {"provision", "teardown"}
+    first = report.failures[0] if report.failures else None
+    if first is None or begun or first.class_ != "configuration":
+        return None
+    return f"-i {report.inventory}: {first.evidence}; {first.hint}"
+
+
 def _transport(report: Report) -> str:
     """Say what carried the data; nothing for a case that does not look at it."""
     used, looked_at = report.transport.used, bool(report.transport.evidence)

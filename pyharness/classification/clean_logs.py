@@ -47,7 +47,8 @@ def judge(report: Report, found: Iterable[Log], case: TestCase) -> None:
     known = list(found)
     whole_run = any(failure.trial is None for failure in report.failures)
     for model in report.models:
-        if not model.checks:
+        # One that an earlier part of the run has judged, which this one goes on with, stays as it is.
+        if not model.checks or any(check.id == CHECK for check in model.checks):
             continue
         started = time.monotonic()
         own = [log for log in known if log.place == "services" and log.folder == logs.slug(model.trial)]

@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 
 # What Ansible calls a failed task although none could begin.
 _CANNOT_START = re.compile(r"\bsudo\b|module interpreter '|Failed to create temporary directory")
+# What the inventory says, or fails to, whatever role meets it first: words of ansible-core 2.19's templar, of its
+# validation of arguments, and of role node's preflight.
+_VARIABLE = re.compile(
+    r"' is undefined|Syntax error in template|Error rendering template|Error while resolving value|Recursive loop|"
+    r"unable to convert|[Vv]alidation of arguments failed|missing required arguments|value of .+ must be one of|"
+    r"object of type '[^']+' has no attribute|is no address of this node"
+)
+_SEE_VARIABLES = "see the inventory's variables in inventories/README.md"
 _UNSUPPORTED = "unsupported: "
 BY_ROLE: dict[str, tuple[FailureClass, str]] = {
-    "": ("configuration", "see the inventory's variables in inventories/README.md"),  # a playbook's own tasks
+    "": ("configuration", _SEE_VARIABLES),  # a playbook's own tasks
     "service": ("infrastructure", "see what the node lacks to start a service"),
     "node": ("infrastructure", "the node cannot take the run as it is"),
     "docker_engine": ("infrastructure", "see the README of role docker_engine"),
@@ -87,8 +95,17 @@ def _task(failure: TaskFailure, phase: str, trial: str | None) -> Failure:
             trial=trial,
             rule="ansible.unsupported",
         )
-    class_, hint = BY_ROLE.get(failure.role, ("unknown", f"Ansible's whole output is in logs/ansible/{phase}*.log"))
     prefix = "" if failure.message.startswith(failure.node) else f"{failure.node}: "
+    if _VARIABLE.search(failure.message):
+        return Failure(
+            class_="configuration",
+            check=phase,
+            evidence=prefix + " ".join(failure.message.split()),
+            hint=_SEE_VARIABLES,
+            trial=trial,
+            rule="ansible.variable",
+        )
+    class_, hint = BY_ROLE.get(failure.role, ("unknown", f"Ansible's whole output is in logs/ansible/{phase}*.log"))
     return Failure(
         class_=class_,
         check=phase,

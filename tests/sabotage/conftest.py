@@ -112,6 +112,12 @@ def _site(tmp_path: Path, request: pytest.FixtureRequest, source: str) -> Iterat
     assert site.left() == []
 
 
+@pytest.fixture(autouse=True)
+def _own_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep sabotaged runs out of the history of who runs the tests."""
+    monkeypatch.setenv("DISAGG_E2E_HISTORY", str(tmp_path / "history.sqlite"))
+
+
 @pytest.fixture
 def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     """Return a site with the simulated engine, real Mooncake and the real router."""

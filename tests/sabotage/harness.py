@@ -52,7 +52,7 @@ class Harness:
 
     def end(self) -> tuple[int, str]:
         """Wait for its end. Returns exit code and standard output."""
-        output, rest = self.process.communicate(timeout=60)
+        output, rest = self.process.communicate(timeout=180)
         self.seen += rest
         return self.process.returncode, output
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pyharness import redaction
 from pyharness.verification import blame
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -21,3 +23,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _nobody_is_dying(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at services once after a failed request: stand-ins do not take their time to end."""
     monkeypatch.setattr(blame, "DYING_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_is_known_afterwards() -> Iterator[None]:
+    """Forget what one test called a secret: it may be a word in another."""
+    yield
+    redaction.forget()

@@ -261,3 +261,30 @@ def test_a_mistake_in_what_varies_is_named(tmp_path: Path, changes: dict[str, An
     with pytest.raises(UsageError) as caught:
         load(tmp_path, {**copy.deepcopy(RIGHT), **changes})
     assert str(caught.value).startswith(f"{tmp_path / 'test_it.yml'}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"reason": "so"}, "allowed_log_lines: each entry has either rule or pattern"),
+        ({"rule": "infra.disk_full", "pattern": "x", "reason": "so"}, "each entry has either rule or pattern"),
+        ({"rule": "infra.disk_full"}, "allowed_log_lines.0.reason: is missing"),
+        (
+            {"rule": "infra.disk_fool", "reason": "so"},
+            "rule: has to be the id of a rule; did you mean infra.disk_full?",
+        ),
+        ({"pattern": "(", "reason": "so"}, "allowed_log_lines.0.pattern: has to be a regular expression"),
+        ({"rul": "infra.disk_full", "reason": "so"}, "allowed_log_lines.0.rul: no such key; did you mean rule?"),
+    ],
+)
+def test_a_line_is_allowed_in_one_way_and_with_a_reason(tmp_path: Path, entry: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, changed("allowed_log_lines", [entry]))
+    assert said in str(caught.value)
+
+
+def test_a_line_that_is_allowed_is_read(tmp_path: Path) -> None:
+    (entry,) = load(
+        tmp_path, changed("allowed_log_lines", [{"rule": "infra.disk_full", "reason": "so"}])
+    ).allowed_log_lines
+    assert (entry.rule, entry.pattern, entry.reason) == ("infra.disk_full", None, "so")

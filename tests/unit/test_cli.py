@@ -204,6 +204,7 @@ class Teardown:
 def test_teardown_says_that_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    (tmp_path / "hosts.yml").touch()
     runner = Teardown(playbooks.Outcome("successful", [], "", 1.0))
     monkeypatch.setattr(teardown, "PlaybookRunner", runner)
     assert cli.main(["teardown", "--run", "r1", "-i", str(tmp_path), "--results", str(tmp_path)]) == 0
@@ -216,6 +217,7 @@ def test_teardown_that_fails_says_what_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     left = playbooks.TaskFailure("two", "Prove", "", "two: pid 7 cannot be ended")
+    (tmp_path / "hosts.yml").touch()
     runner = Teardown(playbooks.Outcome("failed", [left], "", 1.0))
     monkeypatch.setattr(teardown, "PlaybookRunner", runner)
     assert cli.main(["teardown", "-i", str(tmp_path)]) == 2
@@ -223,3 +225,14 @@ def test_teardown_that_fails_says_what_is_left(
     assert told.out == ""
     assert told.err.startswith("error: two: pid 7 cannot be ended; ")
     assert runner.variables["disagg_run"] == "manual"
+
+
+def test_what_the_caller_has_to_correct_is_one_line_even_when_ansible_found_it_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mistake = make_failure(**{"class": "configuration", "evidence": "'nowhere' is\nundefined"})
+    assert run(monkeypatch, Runs(make_report(failures=[mistake])), CASE, "-q") == 2
+    assert capsys.readouterr().err.endswith("'nowhere' is undefined; look\n")
+    deployed = {"name": "deploy", "status": "ok", "started_at": "2026-01-01T00:00:00Z", "seconds": 1.0}
+    run(monkeypatch, Runs(make_report(failures=[mistake], phases=[deployed])), CASE, "-q")
+    assert capsys.readouterr().err == ""

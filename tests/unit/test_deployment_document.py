@@ -61,6 +61,7 @@ def test_it_starts_with_its_first_service_and_is_ready_with_its_last() -> None:
 
 
 LISTING = "sglang\nsglang-0.5.23.dist-info\nsglang_router-0.3.2.dist-info\ntorch-2.13.0+cpu.dist-info\ntorchaudio\n"
+LISTING += "kernel=6.1.0-49-amd64\nnvidia-driver=580.95.05\n"
 
 
 def test_versions_are_those_of_the_engines_environment() -> None:
@@ -72,10 +73,12 @@ def test_versions_are_those_of_the_engines_environment() -> None:
 
     nodes = SimpleNamespace(host=lambda _name: SimpleNamespace(run=run))
     found = versions.of(make_deployment(), cast("Nodes", nodes))
-    assert asked == ["ls /env/lib/python3*/site-packages"]
+    assert [command.partition(";")[0] for command in asked] == ["ls /env/lib/python3*/site-packages"]
     assert found["demo"] == "1.0"
     assert (found["sglang"], found["sglang-router"], found["torch"]) == ("0.5.23", "0.3.2", "2.13.0+cpu")
     assert found["transformers"] is None
+    assert (found["kernel"], found["nvidia-driver"]) == ("6.1.0-49-amd64", "580.95.05")
+    assert found["erdma-driver"] is None
     assert found["ansible-core"]
 
 

@@ -106,7 +106,7 @@ def test_a_playbook_that_fails_ends_the_run_cleanly(world: World, label: str) ->
     report = world.live()
     assert report.verdict == "error"
     assert report.failures[0].evidence == "one: port held"
-    assert world.played[-2:] == [label, "teardown"]
+    assert world.played[-3:] == [label, "collect", "teardown"]
     assert report.phases[-2].status == "failed"
 
 
@@ -139,7 +139,7 @@ def test_a_product_failure_does_not_spare_the_other_models(world: World) -> None
     report = world.live()
     assert report.verdict == "fail"
     assert [failure.trial for failure in report.failures] == MODELS
-    assert world.played == ["provision", *DEPLOYS, "teardown"]
+    assert world.played == ["provision", *DEPLOYS, "collect", "teardown"]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_product_failure_does_not_spare_the_other_models(world: World) -> None
         (UsageError("group decode_nodes has no host"), "configuration", "group decode_nodes has no host"),
     ],
 )
-@pytest.mark.parametrize("where", ["names", "exercise", DEPLOYS[1]])
+@pytest.mark.parametrize("where", ["exercise", DEPLOYS[1]])
 def test_whatever_breaks_a_run_is_never_a_pass(
     world: World, where: str, error: Exception, class_: str, evidence: str
 ) -> None:
@@ -218,11 +218,16 @@ def test_an_interrupt_before_the_first_phase_touches_no_node(world: World, monke
     assert "teardown" not in world.played
 
 
-def test_an_inventory_that_cannot_be_read_is_a_usage_error(world: World) -> None:
-    world.on["load"] = raising(UsageError("-i inventory: no YAML"))
-    report = world.live()
-    assert report.verdict == "error"
-    assert (report.failures[0].check, report.failures[0].evidence) == ("usage", "-i inventory: no YAML")
+@pytest.mark.parametrize(("where", "told"), [("load", "no YAML"), ("names", "group decode_nodes has no host")])
+def test_an_inventory_that_cannot_be_read_is_a_usage_error_and_nothing_is_begun(
+    world: World, where: str, told: str
+) -> None:
+    world.on[where] = raising(UsageError(f"-i inventory: {told}"))
+    with pytest.raises(UsageError, match=told):
+        world.live()
+    assert world.played == []
+    assert (world.written()["verdict"], world.written()["failures"][0]["check"]) == ("error", "usage")
+    assert world.written("test_results.json")["status"] == "Fail"
 
 
 def test_options_that_cannot_be_met_leave_an_error_result_and_nothing_else(world: World) -> None:

@@ -162,3 +162,28 @@ def test_a_node_that_cannot_be_asked_does_not_make_its_services_dead(
 
 def test_a_log_that_cannot_be_read_says_so(unreachable: Callable[[Any], Nodes]) -> None:
     assert unreachable(RuntimeError("no route")).log_tail(make_service("prefill")) == ["(log cannot be read: no route)"]
+
+
+def test_nodes_that_are_one_machine_are_asked_in_one_go(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ask = Nodes.run_python
+
+    def counted(self: Nodes, node: str, script: str) -> dict[str, Any]:
+        asked.append(node)
+        return ask(self, node, script)
+
+    monkeypatch.setattr(Nodes, "run_python", counted)
+    services = [make_service(kind, pid=os.getpid()) for kind in ("prefill", "decode")]
+    found = nodes.probe(services, nodes=["both"], traffic=True)
+    assert asked == ["both"]
+    assert list(found) == ["both", "one", "two"]
+    assert [name for answer in found.values() for name in answer["services"]] == ["prefill", "decode"]
+    assert nodes.machines(["one", "two", "elsewhere"]) == [["one", "two"], ["elsewhere"]]
+
+
+def test_more_can_be_asked_than_a_shell_takes_in_one_word(nodes: Nodes) -> None:
+    files = {
+        node: {f"/no/such/folder/of/a/wheel/file_{number}.py": 1 for number in range(3000)} for node in ("one", "two")
+    }
+    found = nodes.probe([], files=files)
+    assert [len(answer["files"]) for answer in found.values()] == [3000, 3000]

@@ -247,3 +247,13 @@ def test_a_library_that_cannot_be_read_has_no_digest(tmp_path: Path) -> None:
 
 def test_the_machine_has_a_name() -> None:
     assert node_state.host_name() == socket.gethostname()
+
+
+def test_a_process_that_has_ended_is_not_alive_even_before_its_parent_takes_note() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert node_state.is_alive(child.pid)
+        assert child.stdin is not None
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not node_state.is_alive(child.pid)
+    assert not node_state.is_alive(child.pid)

@@ -99,7 +99,7 @@ def test_an_unjudged_report_is_an_error() -> None:
 
 
 def test_the_exit_codes() -> None:
-    assert results.EXIT_CODES == {"pass": 0, "fail": 1, "error": 2}
+    assert results.EXIT_CODES == {"pass": 0, "fail": 1, "error": 2, "flaky": 1}
 
 
 def test_the_report_has_the_contracts_keys() -> None:

@@ -106,7 +106,7 @@ def test_entry_points_that_share_an_option_agree_on_it(role: Path) -> None:
 @each_role
 def test_variables_carry_the_roles_name(role: Path) -> None:
     assert all(name.startswith(f"{role.name}_") for name in options_of(role))
-    for path in sorted((role / "vars").glob("*.yml")):
+    for path in sorted((role / "vars").rglob("*.yml")):
         assert all(name.startswith(f"__{role.name}_") for name in load(path) or {}), f"{path}: internal names only"
 
 
@@ -118,6 +118,19 @@ def test_what_a_role_sets_carries_its_name(role: Path) -> None:
             names = [name for name in facts if name != "cacheable"] + ([task["register"]] if "register" in task else [])
             wrong = [name for name in names if not name.startswith((f"{role.name}_", f"__{role.name}_"))]
             assert not wrong, f"{path}: {task['name']}: {', '.join(wrong)}"
+
+
+@each_task_file
+def test_a_role_that_is_not_asked_to_check_its_arguments_is_given_the_right_ones(path: Path) -> None:
+    """With rolespec_validate off, because the caller's own were checked: what it passes on is looked at here."""
+    for task in tasks_of(path):
+        included = task.get("ansible.builtin.import_role", {})
+        if included.get("rolespec_validate", True):
+            continue
+        callee = paths.COLLECTION / "roles" / included["name"].removeprefix("disagg.e2e.")
+        options = load(callee / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+        required = {name for name, option in options.items() if option.get("required")}
+        assert required <= set(task["vars"]) <= set(options), f"{path}: {task['name']}"
 
 
 @each_role

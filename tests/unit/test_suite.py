@@ -35,6 +35,7 @@ class Cases:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        (folder / "hosts.yml").touch()
         self.ends: dict[str, Callable[[], Report]] = {}
         self.nodes: dict[str, list[str]] = {}
         self.ran: list[str] = []
@@ -162,11 +163,12 @@ def test_the_junit_of_all_holds_each_and_counts_them(world: Cases) -> None:
     world.run("test_a", "test_b", "test_c")
     root = ET.parse(world.folder / "junit.xml").getroot()  # noqa: S314 (our own file)
     assert [entry.get("name") for entry in root] == ["test_a", "test_b", "test_c"]
-    assert {key: root.get(key) for key in ("failures", "errors", "skipped")} == {
+    assert {key: root.get(key) for key in ("tests", "failures", "errors")} == {
+        "tests": "3",
         "failures": "1",
         "errors": "0",
-        "skipped": "1",
     }
+    assert [entry.get("skipped") for entry in root] == ["0", "1", "0"]
 
 
 def test_the_page_shows_every_case_and_takes_nothing_for_markup(world: Cases) -> None:

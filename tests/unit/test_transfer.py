@@ -359,7 +359,7 @@ def test_a_snapshot_reads_counters_and_kernel(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(exercise, "get", get)
     seen = transfer.snapshot(make_trial(nodes))
     assert asked == ["http://127.0.0.41:30001/metrics", "http://127.0.0.42:30001/metrics"]
-    assert seen.counters["prefill"] == Counters(WHOLE, 1, 0, 13)
+    assert seen.counters["prefill"] == Counters(WHOLE, 1, 0, 13, requests=0)
     assert seen.kernel is SILENT
     assert [service.kind for service in nodes.asked[0]["services"]] == ["prefill", "decode"]
     assert nodes.asked[0]["traffic"] is True

@@ -123,4 +123,4 @@ def test_another_end_than_the_expected_one_ends_the_run(world: World) -> None:
     world.outcomes[f"deploy-{PLAYED[1]}"] = Outcome("failed", [dead], "", 1.0)
     report = world.live()
     assert report.verdict == "fail"
-    assert world.played[-2:] == [f"deploy-{PLAYED[1]}", "teardown"]
+    assert world.played[-3:] == [f"deploy-{PLAYED[1]}", "collect", "teardown"]
