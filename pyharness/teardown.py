@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyharness import arguments as common
-from pyharness import results_dir, temporary, unfinished
+from pyharness import facts, results_dir, temporary, unfinished
 from pyharness.classification.playbooks import explain as explain_playbook
 from pyharness.playbook import PlaybookRunner
 
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _take_down(options: argparse.Namespace, run: str) -> bool:
+    facts.learn_secrets(run)
     with temporary.folder("teardown") as logs:
         runner = PlaybookRunner(options.inventory, logs, lambda: False)
         try:
@@ -61,6 +62,7 @@ def _take_down(options: argparse.Namespace, run: str) -> bool:
         sys.stderr.write(f"error: {failure.evidence}; {failure.hint}\n")
     if outcome.ok:
         unfinished.forget(run)
+        facts.forget(run)
         sys.stdout.write(f"nothing of run {run} is left\n")
     return outcome.ok
 

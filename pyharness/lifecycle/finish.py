@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pyharness import classification, publishing, results, wheel_source
-from pyharness.lifecycle.run import FACTS, failure
+from pyharness import classification, facts, publishing, results, wheel_source
+from pyharness.lifecycle.run import failure
 
 if TYPE_CHECKING:
     from pyharness.errors import UsageError
@@ -52,7 +51,7 @@ def finish(run: Run, error: UsageError | None = None) -> None:
     with suppress(OSError):
         run.journal.note("finished", verdict=report.verdict)
     if report.verdict == "pass" and not run.options.keep:
-        shutil.rmtree(run.folder.root / FACTS, ignore_errors=True)
+        facts.forget(run.run_id)
     publishing.publish(run.folder.root, report, run.options.inventory, run.options.tell)
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pyharness import journal, unfinished
+from pyharness import facts, journal, unfinished
 from pyharness.deployment import Deployment
 from pyharness.errors import UsageError
 from pyharness.lifecycle import teardown
-from pyharness.lifecycle.run import FACTS, GiveUp
+from pyharness.lifecycle.run import GiveUp
 from pyharness.results import TIME_FORMAT, Phase, Report
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ def make_ready(run: Run) -> None:
     earlier = run.earlier
     if earlier is None:
         return
+    facts.learn_secrets(run.run_id)
     run.options.tell(f"going on with run {run.run_id} of {earlier.report.started_at}")
     run.touched_nodes = True
     _keep_what_is_judged(run, earlier)
@@ -196,7 +197,7 @@ def _name(deployment: Deployment) -> str:
 
 def _still_up(run: Run, earlier: Earlier) -> Deployment | None:
     """Return the last deployment if all its services run on as they were started and nothing they depend on changed."""
-    if not earlier.deployments or not (run.folder.root / FACTS).is_dir():
+    if not earlier.deployments or not facts.folder(run.run_id).is_dir():
         return None
     last = earlier.deployments[-1]
     name = _name(last)

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from pyharness import history, results, unfinished, wheel_source
+from pyharness import facts, history, results, unfinished, wheel_source
 from pyharness.classification.playbooks import explain as explain_playbook
 from pyharness.errors import UsageError
 from pyharness.inputs import Inputs
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from pyharness.results import Check
     from pyharness.results_dir import ResultsDir
 
-# Facts that provisioning learned, for the playbooks that follow and for a run that goes on with this one.
-FACTS = ".facts"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -70,8 +68,9 @@ class Run:
         self.journal = Journal(folder.root / JOURNAL)
         (folder.logs / "ansible").mkdir(exist_ok=True)
         self.nodes = Nodes(options.inventory)
-        facts = folder.root / FACTS
-        self.playbooks = PlaybookRunner(options.inventory, folder.logs / "ansible", self.interrupt.is_set, facts)
+        self.playbooks = PlaybookRunner(
+            options.inventory, folder.logs / "ansible", self.interrupt.is_set, facts.folder(self.run_id)
+        )
         took = history.median(case.test_case, options.inventory, [str(trial) for trial in self.trials])
         expected = took[0] if took else None
         self.leases = Leases(
@@ -92,6 +91,7 @@ class Run:
         """
         try:
             self.inputs = Inputs(self.options, self.case)
+            facts.begin(self.run_id)
             self.journal.note(
                 "run",
                 run=self.run_id,

@@ -50,7 +50,7 @@ class Redactor:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal's handler may write in the middle of it
-        self._values: set[str] = set()
+        self._values: dict[str, str] = {}
         # What to look for: the bytes, whose they are, and whether they are a part of base64.
         self._forms: dict[bytes, tuple[str, bool]] = {}
         self._pattern: Any = None
@@ -74,7 +74,7 @@ class Redactor:
         with self._lock:
             for part in forms.parts(text):
                 if part not in self._values and not names.is_plain(part):
-                    self._values.add(part)
+                    self._values[part] = name
                     self._note(_label(name), part)
 
     def _note(self, name: str, value: str) -> None:
@@ -117,6 +117,11 @@ class Redactor:
             raw = value.encode("utf-8", "replace") if isinstance(value, str) else value
             for start, end, kind in shapes.found(raw):
                 self.learn(kind, raw[start:end])
+
+    def known(self) -> dict[str, str]:
+        """Return every value that was learned, with its name: for a file that only this user can read."""
+        with self._lock:
+            return dict(self._values)
 
     def forget(self) -> None:
         """Forget every value."""
@@ -272,5 +277,6 @@ redact_bytes = _process.redact_bytes
 redact_value = _process.redact_value
 redact_json = _process.redact_json
 copy = _process.copy
+known = _process.known
 forget = _process.forget
 guarded_streams = _process.guarded_streams

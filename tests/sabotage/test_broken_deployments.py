@@ -84,11 +84,12 @@ SABOTAGES = [
     Sabotage("counters_lie", both("no-transfer-but-lies"), "fail", ("transport_used",), "product", "0 bytes over TCP"),
     Sabotage(
         "rdma_asked_tcp_used",
-        # The preflight would say it at once. Without it: devices that look well, and Mooncake takes TCP all the same.
+        # The preflight would say it at once. Without it Mooncake takes TCP in silence, the check finds that out, and
+        # Mooncake's log says why: there is no device. With devices there it would be the product's failure.
         {"disagg_transport": "rdma", "disagg_rdma_preflight": False},
-        "fail",
+        "error",
         ("transport_used",),
-        "product",
+        "infrastructure",
         "went by tcp, and rdma was asked for",
     ),
     Sabotage(

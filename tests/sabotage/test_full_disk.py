@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,7 @@ from ansible_collections.disagg.e2e.plugins.module_utils import node_state
 from pyharness import paths
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from tests.sabotage.conftest import Site
 
@@ -74,9 +76,16 @@ def test_no_room_for_the_results_is_an_error_in_words(kib: int, site: Site) -> N
         assert "No space left on device" in done.stderr
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Return a folder whose path leaves room for a Unix socket's."""
+    with tempfile.TemporaryDirectory(prefix="d-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("kib", SIZES)
-def test_no_room_on_a_node_is_an_error_in_words(kib: int, site: Site, tmp_path: Path) -> None:
-    small = tmp_path / "s"
+def test_no_room_on_a_node_is_an_error_in_words(kib: int, site: Site, short_path: Path) -> None:
+    small = short_path / "s"
     done = run(site, small, kib, "-e", f"disagg_state_dir={small}", "-e", "disagg_min_free_gib=0")
 
     assert done.returncode == 2, done.stdout + done.stderr

@@ -37,7 +37,9 @@ sglang:token_usage{model_name="m"} NaN
 
 def test_counters_are_summed_over_ranks_and_only_computed_tokens_count() -> None:
     counters = SGLang().counters(METRICS)
-    assert counters == Counters(transferred_bytes=12288, transfers=3, failed_transfers=3, computed_tokens=15, requests=0)
+    assert counters == Counters(
+        transferred_bytes=12288, transfers=3, failed_transfers=3, computed_tokens=15, requests=0
+    )
 
 
 def test_a_counter_that_was_never_raised_is_zero() -> None:

@@ -124,7 +124,7 @@ _EXPRESSIONS = [
     "e2e if x else y",
     "lambda: 1",
     "e2e\x0bor",
-    "𝕖2e",
+    "𝕖2e",  # noqa: RUF001 (what looks like the marker and is another text)
     "e2e;",
 ]
 _NAMES = ["test_1p1d_edrma", "../vars/suites", "suites", "test_", "a" * 300, "/etc/passwd", "test_1p1d_erdma/", "."]

@@ -51,7 +51,7 @@ class World:
     # -- in place of PlaybookRunner
 
     def runner(self, _inventory: Path, _logs: Path, _cancelled: Callable[[], bool], facts: Path) -> World:
-        facts.mkdir(exist_ok=True)
+        facts.mkdir(parents=True, exist_ok=True)
         self.closed = False
         return self
 
