@@ -42,6 +42,19 @@ options:
         description: The number.
         type: int
         required: true
+  service:
+    description: The service that is started next; it is written down in C(journal-<node>.jsonl) beside O(log).
+    type: str
+    default: ""
+  log:
+    description: That service's log. Needed with O(service).
+    type: path
+    default: ""
+  command:
+    description: What it runs, for the journal.
+    type: list
+    elements: str
+    default: []
   stop_timeout:
     description: Seconds for the containers to end.
     type: int
@@ -66,7 +79,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import containers, lease
+from ansible_collections.disagg.e2e.plugins.module_utils import containers, lease, service_journal
 
 
 def main() -> None:
@@ -78,6 +91,9 @@ def main() -> None:
             "node": {"type": "str", "required": True},
             "deployment": {"type": "str", "required": True},
             "lease": lease.ARGUMENT,
+            "service": {"type": "str", "default": ""},
+            "log": {"type": "path", "default": ""},
+            "command": {"type": "list", "elements": "str", "default": []},
             "stop_timeout": {"type": "int", "default": 90},
         },
         supports_check_mode=True,
@@ -99,6 +115,8 @@ def main() -> None:
         left = [entry["name"] for entry in earlier if entry["id"] in stay]
         if left:
             module.fail_json(msg=f"these containers of the run's earlier deployment cannot be ended: {', '.join(left)}")
+        if parameters["service"]:
+            service_journal.note(parameters["log"], parameters["node"], parameters["service"], parameters["command"])
     module.exit_json(changed=bool(earlier), removed=[entry["name"] for entry in earlier])
 
 

@@ -10,6 +10,7 @@ description:
   - Starts the run's own supervisord on the node when it is not up, and one service under it.
   - A service that runs with the same specification is left alone; with another one it is stopped, with all its
     processes, before the new one starts. So deploying a second model replaces the first.
+  - What is started is written down before, in C(journal-<node>.jsonl) beside the log.
   - It returns as soon as the process exists. Whether it serves is C(disagg.e2e.service_ready)'s question.
 options:
   run:
@@ -115,7 +116,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import lease, node_state
+from ansible_collections.disagg.e2e.plugins.module_utils import lease, node_state, service_journal
 from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import MAX_SOCKET_PATH, Supervisor
 
 _START_SECONDS = 20.0
@@ -236,7 +237,7 @@ def main() -> None:
                 _ensure_supervisord(module, supervisor)
             _remove_earlier(supervisor, parameters)
             _remove(supervisor, parameters["run"], parameters["node"], name)
-            Path(parameters["log"]).parent.mkdir(parents=True, exist_ok=True)
+            service_journal.note(parameters["log"], parameters["node"], name, parameters["command"])
             supervisor.write_program(name, spec)
             record.touch(mode=0o600)
             record.write_text(json.dumps(spec))
@@ -244,7 +245,7 @@ def main() -> None:
             with lease.guarded(parameters["lease"]):
                 supervisor.rpc.reloadConfig()
                 supervisor.rpc.addProcessGroup(name)
-        except (lease.LeaseLost, ValueError) as error:
+        except (lease.LeaseLost, ValueError, OSError) as error:
             module.fail_json(msg=str(error))
         status = supervisor.status(name)
     # No process id: it ended within milliseconds. That is service_ready's to report, with the log.
