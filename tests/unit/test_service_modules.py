@@ -278,6 +278,10 @@ def holder(file: str) -> str | None:
 
 def test_a_service_is_started_under_its_runs_lease_and_bears_it(deployed: Deployed, leased: dict[str, Any]) -> None:
     pid = deployed.start(lease=leased)["pid"]
+    deadline = time.monotonic() + 10
+    while not node_state.environment(pid):  # it is just becoming the program that it is to run
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert node_state.environment(pid)[node_state.LEASE_VARIABLE] == leased["file"]
     assert deployed.clean(lease=leased["file"])["released"] is True
     assert holder(leased["file"]) is None
