@@ -15,6 +15,9 @@ from ansible_collections.disagg.e2e.plugins.module_utils import log_archive, tex
 from ansible_collections.disagg.e2e.plugins.modules import run_clean
 from tests.unit.module_runner import run
 
+# Of its own: the module looks at all processes of the machine for those of the run.
+RUN = f"r{os.getpid()}"
+
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.ansible]
 
 
@@ -112,19 +115,19 @@ def test_a_node_is_cleaned_even_where_its_logs_cannot_be_packed(
     def full(*_arguments: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device", "a.tar.gz")
 
-    (tmp_path / "r1" / "one" / "logs").mkdir(parents=True)
+    (tmp_path / RUN / "one" / "logs").mkdir(parents=True)
     monkeypatch.setattr(log_archive, "pack", full)
-    result = run(run_clean, run="r1", state_dir=str(tmp_path), node="one", archive=str(tmp_path / "a.tar.gz"))
-    assert (result["runs"], result["left"], result["archive"]) == (["r1"], [], "")
+    result = run(run_clean, run=RUN, state_dir=str(tmp_path), node="one", archive=str(tmp_path / "a.tar.gz"))
+    assert (result["runs"], result["left"], result["archive"]) == ([RUN], [], "")
     assert "No space left on device" in str(result["warnings"])
-    assert not (tmp_path / "r1").exists()
+    assert not (tmp_path / RUN).exists()
 
 
 def test_teardown_caps_the_logs(tmp_path: Path) -> None:
-    folder = tmp_path / "r1" / "one" / "logs"
+    folder = tmp_path / RUN / "one" / "logs"
     folder.mkdir(parents=True)
     (folder / "a.log").write_text("x" * 5000)
     archive = str(tmp_path / "a.tar.gz")
-    result = run(run_clean, run="r1", state_dir=str(tmp_path), node="one", archive=archive, log_cap_bytes=100)
+    result = run(run_clean, run=RUN, state_dir=str(tmp_path), node="one", archive=archive, log_cap_bytes=100)
     assert result["archive"] == archive
     assert "[... 4900 bytes left out here ...]" in content(archive)["./a.log"]
