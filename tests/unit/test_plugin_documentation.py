@@ -1,4 +1,4 @@
-"""What modules and plugins of the collection say of themselves can be read by ansible-doc: a slip shows nowhere else."""
+"""What plugins of the collection say of themselves can be read by ansible-doc: a slip shows nowhere else."""
 
 from __future__ import annotations
 
