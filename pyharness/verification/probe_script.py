@@ -63,7 +63,7 @@ def look(asked):
         answer["run_containers"] = containers["run_containers"](asked["run"])
         answer["shared_memory"] = state["shared_files"]()
     if asked["reach"]:
-        answer["reached"] = [state["reaches"](address, port) for address, port in asked["reach"]]
+        answer["reached"] = [traffic["reaches"](address, port) for address, port in asked["reach"]]
     return answer
 questions = json.loads(zlib.decompress(base64.b64decode({asked!r})))
 print(json.dumps({{node: look(asked) for node, asked in questions.items()}}))

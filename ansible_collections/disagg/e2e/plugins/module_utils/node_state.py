@@ -250,23 +250,6 @@ def listeners(address: str, ports: Iterable[int]) -> list[dict[str, Any]]:
     ]
 
 
-def reaches(address: str, port: int, seconds: float = 2.0) -> bool:
-    """Tell whether another machine answers at all: it takes a connection, or refuses one.
-
-    Args:
-        address: where to knock.
-        port: at which port.
-        seconds: how long to wait.
-    """
-    try:
-        socket.create_connection((address, port), timeout=seconds).close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
 def sha256_of(path: str) -> str | None:
     """Return a file's SHA-256 digest, hexadecimal; None when it cannot be read."""
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""What has crossed the network, as the kernel counts it: TCP connections of processes, and RDMA ports.
+"""What has crossed the network, as the kernel counts it, and whether another machine can be reached at all.
 
 Standard library and `ss` (iproute2) only, and changes nothing. The harness sends this file to a node's Python, as
 it does node_state.py.
@@ -11,6 +11,7 @@ drivers/infiniband/hw/erdma/erdma_verbs.c (hw_tx_bytes_cnt).
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any, Iterable
@@ -116,3 +117,20 @@ def rdma_ports(root: str = INFINIBAND) -> list[dict[str, Any]]:
             entry[direction] = max(known) if known else None
         result.append(entry)
     return result
+
+
+def reaches(address: str, port: int, seconds: float = 2.0) -> bool:
+    """Tell whether another machine answers at all: it takes a connection, or refuses one.
+
+    Args:
+        address: where to knock.
+        port: at which port.
+        seconds: how long to wait.
+    """
+    try:
+        socket.create_connection((address, port), timeout=seconds).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -132,8 +132,8 @@ lease:
   type: dict
 shared_memory:
   description:
-    - Of /dev/shm free_bytes, total_bytes and files, the largest first; of each path, bytes, user_id, since and run, whose
-      process has it mapped (none of any run's).
+    - Of /dev/shm free_bytes, total_bytes and files, the largest first; of each path, bytes, user_id, since and run,
+      whose process has it mapped (none of any run's).
   returned: success
   type: dict
 quarantine:
