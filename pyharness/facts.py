@@ -46,6 +46,13 @@ def begin(run: str) -> Path:
     return own
 
 
+def are_known(run: str) -> bool:
+    """Tell whether provisioning has left anything for a run's further playbooks."""
+    with suppress(OSError):
+        return any(not file.name.startswith(".") for file in folder(run).iterdir())
+    return False
+
+
 def keep_secrets(run: str) -> None:
     """Keep what this process has learned to hide, for who takes the run's logs home after it (`learn_secrets`)."""
     with suppress(OSError):  # a full disk, or a run whose facts are forgotten

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pyharness import arguments, github, lifecycle, repeats, summaries
+from pyharness import arguments, github, journal, lifecycle, repeats, summaries
 from pyharness import case as cases
 from pyharness.errors import UsageError
 from pyharness.results import EXIT_CODES, Failure
@@ -62,8 +62,10 @@ class _Suite:
         reason = self._reason_not_to(options.test_case)
         if reason is not None:
             return lifecycle.refuse_case(options, reason)
+        # What the suite had not begun yet is begun now.
+        begun = (options.results / options.test_case / journal.NAME).exists()
         try:
-            return repeats.run_case(options)
+            return repeats.run_case(replace(options, resume=options.resume and begun))
         except UsageError as error:
             # The case has left its own result already, where it got as far; the others may still be run.
             failure = _failure("configuration", "usage", str(error), "correct it and run again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pyharness import unfinished, unreachable
+from pyharness import facts, unfinished, unreachable
 from pyharness.lifecycle import teardown
 from pyharness.lifecycle.run import GiveUp, failure
 from pyharness.verification.node_probe import NodeError
@@ -70,7 +70,10 @@ def provision(run: Run) -> None:
         GiveUp: a node cannot take the run.
         Interrupted: the run is to end.
     """
-    if run.earlier and run.earlier.has_done("provision", None, run.inputs.of("provision")):
+    if run.earlier and all(result.checks for result in run.report.models):
+        return  # nothing is to be deployed any more
+    done = run.earlier and run.earlier.has_done("provision", None, run.inputs.of("provision"))
+    if done and facts.are_known(run.run_id):
         run.options.tell("provision  (done before, and nothing that it depends on has changed)")
         return
     with run.phase("provision"):

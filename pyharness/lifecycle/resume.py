@@ -197,7 +197,7 @@ def _name(deployment: Deployment) -> str:
 
 def _still_up(run: Run, earlier: Earlier) -> Deployment | None:
     """Return the last deployment if all its services run on as they were started and nothing they depend on changed."""
-    if not earlier.deployments or not facts.folder(run.run_id).is_dir():
+    if not earlier.deployments or not facts.are_known(run.run_id):
         return None
     last = earlier.deployments[-1]
     name = _name(last)

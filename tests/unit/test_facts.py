@@ -52,6 +52,15 @@ def test_what_is_not_there_is_no_error() -> None:
     facts.learn_secrets(RUN)
 
 
+def test_secrets_alone_are_no_facts() -> None:
+    own = facts.begin(RUN)
+    facts.keep_secrets(RUN)
+    assert not facts.are_known(RUN)
+    (own / "prefill").touch()
+    assert facts.are_known(RUN)
+    assert not facts.are_known("20260101-000000-bbbb")
+
+
 def test_a_run_that_is_over_leaves_nothing() -> None:
     own = facts.begin(RUN)
     (own / "prefill").write_text(json.dumps({"a": 1}))

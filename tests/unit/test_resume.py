@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pyharness import journal, lifecycle, unfinished
+from pyharness import facts, journal, lifecycle, unfinished
 from pyharness.errors import UsageError
 from pyharness.playbook import Outcome, TaskFailure
 from pyharness.verification import test_1p1d_erdma as job
@@ -120,6 +121,23 @@ def test_what_changed_is_done_again(world: World) -> None:
     report = world.live(resume=True)
     assert report.verdict == "pass"
     assert world.played == ["resume-teardown-0", "resume-teardown-1", "provision", *DEPLOYS, "teardown"]
+
+
+def test_without_what_provisioning_had_learned_it_is_done_again(world: World) -> None:
+    run_id = killed_at(world, DEPLOYS[1])
+    shutil.rmtree(facts.folder(run_id))
+    # A runner that finds nothing there, as the real one does.
+    world.runner_learns = False
+    assert world.live(resume=True).verdict == "pass"
+    assert world.played == ["resume-teardown-0", "resume-teardown-1", "provision", DEPLOYS[1], "teardown"]
+
+
+def test_where_all_is_done_nothing_is_done(world: World) -> None:
+    assert world.live().verdict == "pass"
+    forget_writer(world)
+    world.played.clear()
+    assert world.live(resume=True).verdict == "pass"
+    assert world.played == ["teardown"]
 
 
 def test_a_trial_that_failed_is_tried_again(world: World) -> None:

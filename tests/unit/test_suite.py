@@ -30,6 +30,7 @@ class Cases:
 
     Attributes:
         ran: test cases that were really run.
+        resumed: of each whether it was to go on with an earlier run.
         refused: those that were not, with the reason.
     """
 
@@ -39,10 +40,12 @@ class Cases:
         self.ends: dict[str, Callable[[], Report]] = {}
         self.nodes: dict[str, list[str]] = {}
         self.ran: list[str] = []
+        self.resumed: list[bool] = []
         self.refused: dict[str, str] = {}
 
     def run_case(self, options: Options) -> Report:
         self.ran.append(options.test_case)
+        self.resumed.append(options.resume)
         report = self.ends.get(options.test_case, make_report)()
         report.test_case = options.test_case
         report.timing.total = 1.5
@@ -112,6 +115,14 @@ def test_an_unfit_node_stops_what_needs_it_and_only_that(world: Cases) -> None:
     assert world.run("test_a", "test_b", "test_c") == 2
     assert world.ran == ["test_a", "test_c"]
     assert world.refused == {"test_b": "not run: n1 is unfit since test_a: 2 left"}
+
+
+def test_a_suite_goes_on_with_what_it_has_begun_and_begins_the_rest(world: Cases) -> None:
+    (world.folder / "test_a").mkdir()
+    (world.folder / "test_a" / "journal.jsonl").touch()
+    options = Options(test_case="test_a", inventory=world.folder, results=world.folder, resume=True)
+    suite.run(["test_a", "test_b"], options, lambda _report: None)
+    assert (world.ran, world.resumed) == (["test_a", "test_b"], [True, False])
 
 
 def test_after_an_interrupt_nothing_more_is_begun(world: Cases) -> None:

@@ -46,12 +46,15 @@ class World:
         self.left: list[dict[str, Any]] = []
         self.method: str | None = None
         self.closed = False
+        self.runner_learns = True
         self.told: list[str] = []
 
     # -- in place of PlaybookRunner
 
     def runner(self, _inventory: Path, _logs: Path, _cancelled: Callable[[], bool], facts: Path) -> World:
         facts.mkdir(parents=True, exist_ok=True)
+        if self.runner_learns:
+            (facts / "one").touch()
         self.closed = False
         return self
 
