@@ -63,7 +63,7 @@ def _explain(failure: Failure, report: Report, rules: Rules, found: list[Log]) -
         failure.line = failure.line or _where(failure.evidence, failure.trial, found)
         return None
     if failure.check in _ENDED_RUN:
-        failure.rule = _ENDED_RUN[failure.check]
+        failure.rule = failure.rule or _ENDED_RUN[failure.check]
         return None
     _by_words(failure, rules)
     own = _logs_of(failure, found)

@@ -44,7 +44,7 @@ def _unreached(error: NodeError) -> Failure:
     cause, remedy = unreachable.explain(error.reason)
     told = "cannot be worked on" if re.search("sudo|Python", cause) else "cannot be reached"
     seen = failure("infrastructure", "lease", f"{error.node} {told}: {cause}", remedy.replace("NODE", error.node))
-    return seen.model_copy(update={"unfit_node": error.node})
+    return seen.model_copy(update={"unfit_node": error.node, "rule": "ansible.unreachable"})
 
 
 def clean_up_after_the_dead(run: Run) -> None:
