@@ -138,6 +138,7 @@ def test_a_node_that_cannot_be_asked_ends_the_run_before_anything_is_begun(
     failure = report.failures[0]
     assert (failure.class_, failure.unfit_node) == ("infrastructure", "two")
     assert failure.evidence == "two cannot be reached: the host is up, and nothing listens on port 22"
+    assert failure.rule == "ansible.unreachable"
     assert failure.hint.startswith("start sshd there")
 
 
