@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.disagg.e2e.plugins.module_utils import log_archive, text_limits
 from ansible_collections.disagg.e2e.plugins.modules import run_clean
@@ -119,7 +120,7 @@ def test_a_node_is_cleaned_even_where_its_logs_cannot_be_packed(
     monkeypatch.setattr(log_archive, "pack", full)
     # Not from the result: where Ansible itself is in this process, it tells people at once.
     warned: list[str] = []
-    monkeypatch.setattr(run_clean.AnsibleModule, "warn", lambda _self, text: warned.append(text))
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _self, text: warned.append(text))
     result = run(run_clean, run=RUN, state_dir=str(tmp_path), node="one", archive=str(tmp_path / "a.tar.gz"))
     assert (result["runs"], result["left"], result["archive"]) == ([RUN], [], "")
     assert "No space left on device" in warned[0]
