@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyharness import redaction
+from pyharness import lifecycle, redaction
 from pyharness.verification import blame
+from pyharness.verification import test_1p1d_erdma as job
+from tests.unit.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,3 +32,15 @@ def _no_secret_is_known_afterwards() -> Iterator[None]:
     """Forget what one test called a secret: it may be a word in another."""
     yield
     redaction.forget()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return a world in which everything goes well."""
+    subject = World(tmp_path)
+    monkeypatch.setattr(lifecycle.run, "PlaybookRunner", subject.runner)
+    monkeypatch.setattr(lifecycle.run, "Nodes", subject.nodes)
+    monkeypatch.setattr(job, "verify", subject.verify)
+    monkeypatch.setattr(job, "exercise", subject.exercise)
+    subject.method = "transformers"
+    return subject

@@ -13,7 +13,6 @@ from ansible_collections.disagg.e2e.plugins.module_utils import lease
 from pyharness import lifecycle
 from pyharness.lease import LeaseHeld, Leases
 from pyharness.playbook import Outcome, TaskFailure
-from pyharness.verification import test_1p1d_erdma as job
 from pyharness.verification.node_probe import NodeError
 from tests.unit.world import DEPLOYS, World
 
@@ -24,18 +23,6 @@ pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest
 
 CLAIM: dict[str, Any] = {"test_case": "test_x", "holder": "you@there, pid 2,", "process": ""}
 CLAIM |= {"ttl_seconds": 60.0, "expected_seconds": None, "dead": []}
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a world in which everything goes well."""
-    subject = World(tmp_path)
-    monkeypatch.setattr(lifecycle.run, "PlaybookRunner", subject.runner)
-    monkeypatch.setattr(lifecycle.run, "Nodes", subject.nodes)
-    monkeypatch.setattr(job, "verify", subject.verify)
-    monkeypatch.setattr(job, "exercise", subject.exercise)
-    subject.method = "transformers"
-    return subject
 
 
 def file(world: World, node: str) -> str:

@@ -12,30 +12,16 @@ import pytest
 from pyharness import exercise, lifecycle, reference, results
 from pyharness.errors import UsageError
 from pyharness.playbook import Outcome, TaskFailure
-from pyharness.verification import test_1p1d_erdma as job
 from pyharness.verification.base import CheckFailed
 from pyharness.verification.node_probe import NodeError
 from tests.unit.world import CASE, DEPLOYS, MODELS, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
 REFUSED = Outcome("failed", [TaskFailure("one", "Prove", "node", "port held")], "", 0.1)
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a world in which everything goes well."""
-    subject = World(tmp_path)
-    monkeypatch.setattr(lifecycle.run, "PlaybookRunner", subject.runner)
-    monkeypatch.setattr(lifecycle.run, "Nodes", subject.nodes)
-    monkeypatch.setattr(job, "verify", subject.verify)
-    monkeypatch.setattr(job, "exercise", subject.exercise)
-    subject.method = "transformers"
-    return subject
 
 
 def raising(error: BaseException) -> Callable[[], None]:

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
 
 import pytest
 
-from pyharness import bundle, lifecycle
+from pyharness import bundle
 from pyharness.playbook import Outcome, TaskFailure
-from pyharness.verification import test_1p1d_erdma as job
 from pyharness.verification.base import CheckFailed
 from tests.unit.world import CASE, DEPLOYS, World
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
 UNREACHABLE = Outcome("failed", [TaskFailure("one", "Ask", "", "no route", unreachable=True)], "", 0.1)
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a world in which everything goes well."""
-    subject = World(tmp_path)
-    monkeypatch.setattr(lifecycle.run, "PlaybookRunner", subject.runner)
-    monkeypatch.setattr(lifecycle.run, "Nodes", subject.nodes)
-    monkeypatch.setattr(job, "verify", subject.verify)
-    monkeypatch.setattr(job, "exercise", subject.exercise)
-    subject.method = "transformers"
-    return subject
 
 
 def there_is_a_bundle(world: World) -> bool:
