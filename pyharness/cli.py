@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyharness import ahead, github, paths, redaction, refusals, selection, verdict_lines
 from pyharness import arguments as common
-from pyharness import github, paths, redaction, refusals, selection, verdict_lines
 from pyharness.errors import UsageError, one_line
 
 if TYPE_CHECKING:
@@ -138,7 +138,9 @@ def _guarded(given: list[str]) -> int:
         paths.use_project_ansible()
         if given and given[0] in _VERBS:
             return int(importlib.import_module(_VERBS[given[0]]).main(given[1:]))
-        return _run(_parser().parse_args(given))
+        options = _parser().parse_args(given)
+        with ahead.reading_inventory(options.inventory):
+            return _run(options)
     except UsageError as error:
         if not (given and given[0] in _VERBS):
             refusals.withdraw(given, error)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # Of runs that did not pass; who goes on with one does so soon.
 _KEPT_RUNS = 20
-# Not for Ansible, which passes over names that begin with a dot.
 _SECRETS = ".secrets.json"
 
 
@@ -46,11 +45,18 @@ def begin(run: str) -> Path:
     return own
 
 
+def provisioned(run: str) -> Path:
+    """Return the file in which provisioning leaves what a run's further playbooks go by.
+
+    Args:
+        run: the run id.
+    """
+    return folder(run) / "provisioned.json"
+
+
 def are_known(run: str) -> bool:
     """Tell whether provisioning has left anything for a run's further playbooks."""
-    with suppress(OSError):
-        return any(not file.name.startswith(".") for file in folder(run).iterdir())
-    return False
+    return provisioned(run).exists()
 
 
 def keep_secrets(run: str) -> None:

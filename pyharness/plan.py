@@ -87,21 +87,18 @@ def planned(
     models = {trial.model for trial in trials}
     with temporary.folder("plan") as folder:
         runner = PlaybookRunner(inventory, folder, lambda: False)
-        try:
-            compared = set()
-            for trial in trials:
-                wanted: dict[str, Any] = {"disagg_model": trial.model or ""} if case.models else {}
-                wanted |= {"models": [name for name in case.models if name in models], **variables}
-                chosen = {"disagg_variant": trial.variant} if trial.variant else {}
-                chosen["disagg_run"] = RUN_ID
-                tested = _plan_one(runner, f"{case.test_case}.yml", case, inventory, {**wanted, **chosen})
-                if tested.reference.method == "single_engine" and trial.model not in compared:
-                    compared.add(trial.model)
-                    alone = {**wanted, "disagg_run": f"{RUN_ID}-single"}
-                    result.append(_plan_one(runner, "single_engine.yml", case, inventory, alone))
-                result.append(tested)
-        finally:
-            runner.close()
+        compared = set()
+        for trial in trials:
+            wanted: dict[str, Any] = {"disagg_model": trial.model or ""} if case.models else {}
+            wanted |= {"models": [name for name in case.models if name in models], **variables}
+            chosen = {"disagg_variant": trial.variant} if trial.variant else {}
+            chosen["disagg_run"] = RUN_ID
+            tested = _plan_one(runner, f"{case.test_case}.yml", case, inventory, {**wanted, **chosen})
+            if tested.reference.method == "single_engine" and trial.model not in compared:
+                compared.add(trial.model)
+                alone = {**wanted, "disagg_run": f"{RUN_ID}-single"}
+                result.append(_plan_one(runner, "single_engine.yml", case, inventory, alone))
+            result.append(tested)
     return result
 
 
@@ -132,8 +129,12 @@ def _lines(case: TestCase, inventory: Path, plan: Sequence[Deployment]) -> Itera
     yield f"wheel      {first.wheel.package} {first.wheel.version}, unpacked at {first.wheel.directory}"
     asked = first.transport.requested
     yield f"transport  {asked}{'' if asked == first.transport.declared else f' ({first.transport.declared} declared)'}"
-    ports = ", ".join(f"{name} {port}" for name, port in case.ports.items())
-    yield f"ports      free on every node: {ports}"
+    ports = ", ".join(f"{name} {port}" for name, port in case.fixed_ports.items())
+    if ports:
+        yield f"ports      free on every node: {ports}"
+    leased = ", ".join(name for name in case.ports if name not in case.fixed_ports)
+    if leased:
+        yield f"ports      leased when it is deployed, here numbered from 20000: {leased}"
     # What serves no model is not asked.
     serving = next((deployment for deployment in reversed(plan) if deployment.model is not None), None)
     if case.request is not None and serving is not None:

@@ -7,7 +7,6 @@ directory is temporary and goes when the playbook has ended.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -60,6 +59,30 @@ class Outcome:
         return self.status == "successful" and not self.failures
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A play with which another part of a playbook begins.
+
+    Attributes:
+        play: the play's name.
+        label: names the file that keeps Ansible's output from there on.
+        begun: called when it begins.
+    """
+
+    play: str
+    label: str
+    begun: Callable[[], None]
+
+    def in_event(self, event: dict[str, Any]) -> bool:
+        """Tell whether an event of ansible-runner is the begin of this play."""
+        return event.get("event") == "playbook_on_play_start" and event["event_data"].get("play") == self.play
+
+    def split(self, output: str) -> tuple[str, str]:
+        """Return Ansible's output before and from this play on."""
+        before, found, after = output.partition(f"\nPLAY [{self.play}] ")
+        return before, found + after
+
+
 class _Failures:
     """The failures of a playbook so far. One that a `rescue` mends is none: its node goes on with other tasks."""
 
@@ -95,27 +118,15 @@ class PlaybookRunner:
         inventory: the inventory's path.
         log_dir: folder for Ansible's output, one file per playbook run.
         cancelled: asked several times a second; true ends the playbook that runs.
-        facts: folder that keeps what provisioning learns, for the playbooks after it; by default one that goes at
-            `close`.
     """
 
-    def __init__(
-        self, inventory: Path, log_dir: Path, cancelled: Callable[[], bool], facts: Path | None = None
-    ) -> None:
+    def __init__(self, inventory: Path, log_dir: Path, cancelled: Callable[[], bool]) -> None:
         redaction.learn_environment(os.environ)
         redaction.learn_inventory(inventory)
         temporary.sweep()
         self._inventory = inventory
         self._log_dir = log_dir
         self._cancelled = cancelled
-        # Facts that provisioning learned are kept from playbook to playbook of this run, by Ansible's own cache.
-        self._facts = facts or temporary.make("facts")
-        self._facts_are_kept = facts is not None
-
-    def close(self) -> None:
-        """Forget the facts, but where they are kept by somebody."""
-        if not self._facts_are_kept:
-            shutil.rmtree(self._facts, ignore_errors=True)
 
     def run(
         self,
@@ -126,6 +137,7 @@ class PlaybookRunner:
         tags: str = "",
         timeout: int,
         patient: bool = False,
+        turn: Turn | None = None,
     ) -> Outcome:
         """Run a playbook and wait for its end.
 
@@ -137,18 +149,25 @@ class PlaybookRunner:
             timeout: seconds after which it is ended.
             patient: let the other nodes go on when one failed. Otherwise the playbook is ended: a prefill server
                 need not become ready when the decode server is dead.
+            turn: where another part of it begins, if it has one that is told apart.
         """
         failures = _Failures()
+        broken: list[Exception] = []
 
         def on_event(event: dict[str, Any]) -> bool:
             # With values that only Ansible knows: looked up, from a vault, or put together by a template.
             redaction.learn_variables(_arguments_of(event))
             failures.take(event)
+            if turn is not None and turn.in_event(event):
+                try:
+                    turn.begun()
+                except Exception as error:  # noqa: BLE001 (ansible-runner would leave the playbook running)
+                    broken.append(error)
             return True
 
         def cancel() -> bool:
             given_up = not patient and failures.standing_for() > _AFTER_FAILURE_SECONDS
-            return given_up or (not patient and self._cancelled())
+            return given_up or bool(broken) or (not patient and self._cancelled())
 
         redaction.learn_variables(variables)
         started = time.monotonic()
@@ -164,14 +183,20 @@ class PlaybookRunner:
                 event_handler=on_event,
                 cancel_callback=cancel,
                 timeout=timeout,
-                # Absolute, so it is not below the artifacts, which go with this playbook.
-                fact_cache=str(self._facts.resolve()),
+                fact_cache_type="memory",
                 settings={"pexpect_timeout": _CANCEL_POLL_SECONDS},
                 quiet=True,
             )
             with result.stdout as stream:
                 output = redaction.redact(stream.read())
-        (self._log_dir / f"{label}.log").write_text(output, encoding="utf-8")
+        parts = {label: output}
+        if turn is not None:
+            parts[label], parts[turn.label] = turn.split(output)
+        for name, part in parts.items():
+            if part:
+                (self._log_dir / f"{name}.log").write_text(part, encoding="utf-8")
+        if broken:
+            raise broken[0]
         told = failures.told(succeeded=result.status == "successful")
         status = "failed" if result.status == "canceled" and told else str(result.status)
         return Outcome(status, told, output, time.monotonic() - started)

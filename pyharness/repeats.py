@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pyharness import flakes, lifecycle, publishing
+from pyharness import flakes, lifecycle
 from pyharness.results import EXIT_CODES, Failure, KnownFlake, Repeat
 from pyharness.results_dir import ResultsDir
 
@@ -45,6 +45,8 @@ def run_case(options: Options) -> Report:
     _judge(last, reports, asked=options.repeat)
     folder = ResultsDir(options.results, options.test_case, goes_on=True)
     folder.write(last)
+    from pyharness import publishing  # noqa: PLC0415 (needed by few runs, and costs a fifth of a second)
+
     publishing.publish(folder.root, last, options.inventory, options.tell)
     return last
 

@@ -51,12 +51,9 @@ def _take_down(options: argparse.Namespace, run: str) -> bool:
     facts.learn_secrets(run)
     with temporary.folder("teardown") as logs:
         runner = PlaybookRunner(options.inventory, logs, lambda: False)
-        try:
-            variables = {"disagg_run": run, "disagg_logs_to": str((options.results / run).resolve())}
-            variables |= common.extra_vars(options.extra_vars)
-            outcome = runner.run("teardown.yml", variables, label="teardown", timeout=_SECONDS, patient=True)
-        finally:
-            runner.close()
+        variables = {"disagg_run": run, "disagg_logs_to": str((options.results / run).resolve())}
+        variables |= common.extra_vars(options.extra_vars)
+        outcome = runner.run("teardown.yml", variables, label="teardown", timeout=_SECONDS, patient=True)
     _keep_logs(options.results / run)
     for failure in explain_playbook(outcome, "teardown", None):
         sys.stderr.write(f"error: {failure.evidence}; {failure.hint}\n")

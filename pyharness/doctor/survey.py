@@ -49,7 +49,7 @@ def look(inventory: Path, case: TestCase | None, extra: dict[str, Any]) -> Surve
         wants: dict[str, Any] = {
             "engine": case.engine,
             "models": case.models,
-            "ports": sorted(case.ports.values()),
+            "ports": sorted(case.fixed_ports.values()),
             "transport": case.transport,
         }
         variables = {
@@ -78,12 +78,9 @@ def _play(inventory: Path, variables: dict[str, Any], tag: str) -> Survey:
         found = folder / "found"
         found.mkdir()
         runner = PlaybookRunner(inventory, folder, lambda: False)
-        try:
-            given = {**variables, "doctor_dir": str(found)}
-            # Patient: what is wrong with one node says nothing of the next.
-            outcome = runner.run("doctor.yml", given, label="doctor", tags=tag, timeout=_SECONDS, patient=True)
-        finally:
-            runner.close()
+        given = {**variables, "doctor_dir": str(found)}
+        # Patient: what is wrong with one node says nothing of the next.
+        outcome = runner.run("doctor.yml", given, label="doctor", tags=tag, timeout=_SECONDS, patient=True)
         documents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(found.glob("*.json"))}
     if outcome.status == "timeout":
         raise UsageError(f"-i {inventory}: looking at the nodes took over {_SECONDS} s; see which of them is slow")

@@ -65,10 +65,7 @@ def have(lab: Lab, engine: str, tell: Callable[[str], None]) -> Environment:
     with tempfile.TemporaryDirectory(prefix="disagg-lab-") as logs:
         runner = PlaybookRunner(paths.INVENTORIES / INVENTORIES[engine], Path(logs), lambda: False)
         variables = {"environment_file": str(kept), "disagg_cache_dir": str(lab.cache)}
-        try:
-            outcome = runner.run("lab_environment.yml", variables, label="environment", timeout=_TIMEOUT, patient=True)
-        finally:
-            runner.close()
+        outcome = runner.run("lab_environment.yml", variables, label="environment", timeout=_TIMEOUT, patient=True)
     if not outcome.ok:
         words = outcome.failures[0].message if outcome.failures else error_line(outcome.output)
         raise UsageError(f"the environment of {engine} could not be built: {words}")

@@ -89,7 +89,7 @@ def _live(run: Run) -> UsageError | None:
             until_the_end.enter_context(run.leases.kept_alive())
             provisioning.clean_up_after_the_dead(run)
             resume.make_ready(run)
-            provisioning.provision(run)
+            provisioning.provision(run, trials.first(run))
             trials.judge_all(run)
 
         error = run.guarded(deploy_and_verify)

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pyharness import classification, facts, publishing, results, wheel_source
+from pyharness import classification, facts, results, wheel_source
 from pyharness.lifecycle.run import failure
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ def finish(run: Run, error: UsageError | None = None) -> None:
         run: the run.
         error: what the caller asked for and could not have.
     """
-    run.playbooks.close()
     _put_first_what_ended_it(run, error)
     report = run.report
     report.finished_at = results.now()
@@ -52,6 +51,8 @@ def finish(run: Run, error: UsageError | None = None) -> None:
         run.journal.note("finished", verdict=report.verdict)
     if report.verdict == "pass" and not run.options.keep:
         facts.forget(run.run_id)
+    from pyharness import publishing  # noqa: PLC0415 (loaded while Ansible works: ahead.load_for_the_end)
+
     publishing.publish(run.folder.root, report, run.options.inventory, run.options.tell)
 
 

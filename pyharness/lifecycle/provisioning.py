@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from pyharness import facts, unfinished, unreachable
-from pyharness.lifecycle import teardown
+from pyharness import ahead, facts, unfinished, unreachable
+from pyharness.lifecycle import deploying, teardown
 from pyharness.lifecycle.run import GiveUp, failure
 from pyharness.verification.node_probe import NodeError
 
 if TYPE_CHECKING:
+    from pyharness.case import TrialName
     from pyharness.lifecycle.run import Run
     from pyharness.results import Failure
 
@@ -63,8 +65,13 @@ def clean_up_after_the_dead(run: Run) -> None:
             unfinished.forget(dead)
 
 
-def provision(run: Run) -> None:
+def provision(run: Run, first: TrialName | None = None) -> None:
     """Have environment, wheel and models on the nodes, unless the run that this one goes on with has seen to it.
+
+    Args:
+        run: the run.
+        first: what is deployed next, and may be at once: the run then has it (`Run.ahead`), also where it did not come
+            up. None where something else comes before.
 
     Raises:
         GiveUp: a node cannot take the run.
@@ -76,13 +83,32 @@ def provision(run: Run) -> None:
     if done and facts.are_known(run.run_id):
         run.options.tell("provision  (done before, and nothing that it depends on has changed)")
         return
+    ahead.load_for_the_end()
+    playbook = f"{run.case.test_case}.yml"
+    if first is not None:
+        _provision_and_deploy(run, playbook, first)
+        return
     with run.phase("provision"):
         run.touched_nodes = True
         outcome = run.playbooks.run(
-            f"{run.case.test_case}.yml",
-            run.variables(),
-            label="provision",
-            tags="provision",
-            timeout=PROVISION_SECONDS,
+            playbook, run.variables(), label="provision", tags="provision", timeout=PROVISION_SECONDS
         )
         run.play("provision", outcome)
+
+
+def _provision_and_deploy(run: Run, playbook: str, first: TrialName) -> None:
+    try:
+        with ExitStack() as phases:
+
+            def deploy_begins() -> None:
+                phases.close()
+                phases.enter_context(run.phase("deploy", str(first)))
+                run.ahead[first] = None
+
+            phases.enter_context(run.phase("provision"))
+            run.touched_nodes = True
+            run.ahead[first] = deploying.provision_and_deploy(run, playbook, first, PROVISION_SECONDS, deploy_begins)
+    except GiveUp:
+        # What it means that a trial did not come up is seen when its turn comes: its declaration may expect that.
+        if first not in run.ahead:
+            raise

@@ -197,7 +197,8 @@ def _name(deployment: Deployment) -> str:
 
 def _still_up(run: Run, earlier: Earlier) -> Deployment | None:
     """Return the last deployment if all its services run on as they were started and nothing they depend on changed."""
-    if not earlier.deployments or not facts.are_known(run.run_id):
+    # What a fault has left behind is not what was deployed, though every process may be there.
+    if not earlier.deployments or not facts.are_known(run.run_id) or journal.faults_left(earlier.events):
         return None
     last = earlier.deployments[-1]
     name = _name(last)
@@ -208,8 +209,8 @@ def _still_up(run: Run, earlier: Earlier) -> Deployment | None:
     to_do = [result for result in run.report.models if not result.checks]
     if last.reference.method == "single_engine" and len(to_do) > 1:
         return None  # the engine that answers alone for the others needs its ports
-    found = run.nodes.probe(last.services)
-    for service in last.services:
+    found = run.nodes.probe(last.running)
+    for service in last.running:
         process = found[service.node]["services"][service.name]["process"]
         if (
             process is None

@@ -21,7 +21,7 @@ from pyharness.verification.node_probe import NodeError, Nodes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pyharness.case import TestCase
+    from pyharness.case import TestCase, TrialName
     from pyharness.deployment import Deployment
     from pyharness.lifecycle.resume import Earlier
     from pyharness.options import Options
@@ -64,13 +64,13 @@ class Run:
         if earlier:
             earlier.restore(self.report)
         self.deployed: list[Deployment] = []
+        # What has been deployed before its turn, by the playbook that provisioned; None where it did not come up.
+        self.ahead: dict[TrialName, Deployment | None] = {}
         self.started = time.monotonic()
         self.journal = Journal(folder.root / JOURNAL)
         (folder.logs / "ansible").mkdir(exist_ok=True)
         self.nodes = Nodes(options.inventory)
-        self.playbooks = PlaybookRunner(
-            options.inventory, folder.logs / "ansible", self.interrupt.is_set, facts.folder(self.run_id)
-        )
+        self.playbooks = PlaybookRunner(options.inventory, folder.logs / "ansible", self.interrupt.is_set)
         took = history.median(case.test_case, options.inventory, [str(trial) for trial in self.trials])
         expected = took[0] if took else None
         self.leases = Leases(
@@ -179,6 +179,7 @@ class Run:
         variables: dict[str, Any] = {
             "disagg_run": self.run_id,
             "disagg_hosts": ":".join(self.case.nodes),
+            "disagg_provisioned_file": str(facts.provisioned(self.run_id)),
             "models": self.models,
         }
         if self.options.wheel is not None:

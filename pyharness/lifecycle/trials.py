@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyharness import deployment as deployments
-from pyharness import describe, engines, expectations, reference
+from pyharness import describe, engines, expectations, known_defects, reference
 from pyharness.lifecycle import deploying, references
 from pyharness.lifecycle.run import GiveUp
 from pyharness.sending import Sender
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pyharness.exercise import Exchange
     from pyharness.lifecycle.run import Run
     from pyharness.results import ModelResult
+    from pyharness.streamed import Streamed
 
 
 def judge_all(run: Run) -> None:
@@ -35,8 +37,11 @@ def judge_all(run: Run) -> None:
         for trial, result in zip(run.trials, run.report.models, strict=True)
         if not _is_judged(run, result)
     ]
+    for result in run.report.models:
+        if _is_judged(run, result):
+            known_defects.settle(run.report, result, run.case, cut_short=False)
     # What is up already first: the next deployment takes its place.
-    wanted.sort(key=lambda entry: _left_up(run, entry[0]) is None)
+    wanted.sort(key=lambda entry: _left_up(run, entry[0]) is None and entry[0] not in run.ahead)
     method = references.method(run)
     models = {trial.model for trial, _result in wanted if trial.model and not _left_up(run, trial)}
     known = {model: references.answer(run, method, model) for model in run.models if model in models}
@@ -44,13 +49,26 @@ def judge_all(run: Run) -> None:
         try:
             _try_one(run, trial, result, method, known.get(trial.model or ""))
         except GiveUp:
-            _settle(run, result)
+            _settle(run, result, cut_short=True)
             if result.expected is None:
                 raise
         else:
-            _settle(run, result)
+            _settle(run, result, cut_short=False)
         # Not judged yet as a whole, so it is still an error; but what a kill -9 leaves says how far it came.
         run.folder.write(run.report)
+
+
+def first(run: Run) -> TrialName | None:
+    """Return the trial that is deployed right after provisioning; None where something else has to come between.
+
+    Raises:
+        UsageError: the inventory names no way to find a reference answer that there is.
+    """
+    if references.method(run) in ("recorded", "single_engine"):
+        return None
+    pairs = zip(run.trials, run.report.models, strict=True)
+    wanted = [trial for trial, result in pairs if not _is_judged(run, result)]
+    return None if any(_left_up(run, trial) for trial in wanted) else next(iter(wanted), None)
 
 
 def _is_judged(run: Run, result: ModelResult) -> bool:
@@ -63,12 +81,17 @@ def _left_up(run: Run, trial: TrialName) -> Deployment | None:
     return run.earlier.left_up(trial) if run.earlier else None
 
 
-def _settle(run: Run, result: ModelResult) -> None:
-    """Compare a trial with what its declaration expects of it."""
+def _settle(run: Run, result: ModelResult, *, cut_short: bool) -> None:
+    """Compare a trial with what its declaration expects of it, and with the defects that it knows."""
+    known_defects.settle(run.report, result, run.case, cut_short=cut_short)
     platform = run.deployed[-1].engine.platform if run.deployed else run.nodes.platform(run.case.nodes)
     expectations.settle(result, run.report.failures, run.case, platform)
     if result.expected:
         run.options.tell(f"  expected {result.expected.check}: {result.expected.evidence}")
+    for seen in run.report.known_defects:
+        if seen.trial == result.trial:
+            told = f"known defect of {seen.package} {seen.version}, {seen.check}: {seen.state.replace('_', ' ')}"
+            run.options.tell(f"  {told} ({seen.evidence})")
 
 
 def deploy(run: Run, trial: TrialName, method: str, known: dict[str, Any] | None) -> Deployment:
@@ -88,8 +111,12 @@ def deploy(run: Run, trial: TrialName, method: str, known: dict[str, Any] | None
         run.options.tell(f"deploy {trial}  (up since before)")
         run.deployed.append(left_up)
         return left_up
-    with run.phase("deploy", str(trial)):
-        deployment = deploying.deploy(run, f"{run.case.test_case}.yml", trial)
+    with nullcontext() if trial in run.ahead else run.phase("deploy", str(trial)):
+        deployment = (
+            run.ahead.pop(trial) if trial in run.ahead else deploying.deploy(run, f"{run.case.test_case}.yml", trial)
+        )
+        if deployment is None:
+            raise GiveUp
         if method in ("recorded", "single_engine"):
             if method == "recorded":
                 reference.same_revision(known, deployment)
@@ -111,21 +138,36 @@ def subject_of(run: Run, deployment: Deployment, result: ModelResult) -> Trial:
     slug = run.trials[run.report.models.index(result)].slug
     logs = run.folder.trial_logs(slug)
 
-    def answered(exchange: Exchange) -> None:
-        run.report.timing.inference += exchange.seconds
-        owner = next((entry for entry in deployment.services if exchange.url.startswith(f"{entry.url}/")), None)
+    def put(method: str, url: str, text: str, seconds: float, *, ok: bool) -> None:
+        owner = next((entry for entry in deployment.services if url.startswith(f"{entry.url}/")), None)
         run.happened(
             "request",
-            f"{exchange.method} {exchange.url}: {exchange.problem or f'HTTP {exchange.status}'}",
-            at=time.time() - exchange.seconds,
+            f"{method} {url}: {text}",
+            at=time.time() - seconds,
             node=owner.node if owner else None,
             service=owner.name if owner else None,
             trial=result.trial,
-            seconds=round(exchange.seconds, 3),
-            ok=exchange.status is not None and exchange.status < 400,
+            seconds=round(seconds, 3),
+            ok=ok,
         )
+
+    def answered(exchange: Exchange) -> None:
+        run.report.timing.inference += exchange.seconds
+        told = exchange.problem or f"HTTP {exchange.status}"
+        well = exchange.status is not None and exchange.status < 400
+        put(exchange.method, exchange.url, told, exchange.seconds, ok=well)
         run.interrupt.check()
 
+    counted = [0.0]
+
+    def streamed(told: Streamed) -> None:
+        # Of streams side by side, each moment counts once.
+        end = told.started + told.seconds
+        run.report.timing.inference += max(0.0, end - max(told.started, counted[0]))
+        counted[0] = max(counted[0], end)
+        put("POST", told.url, told.problem or f"HTTP {told.status}, stream", told.seconds, ok=told.ending == "done")
+
+    sender = Sender(run.nodes, deployment.services, logs / "curl_response.log", run.interrupt, answered, streamed)
     return Trial(
         case=run.case,
         deployment=deployment,
@@ -135,14 +177,19 @@ def subject_of(run: Run, deployment: Deployment, result: ModelResult) -> Trial:
         transport=run.report.transport,
         requested_wheel=run.options.wheel,
         logs=logs,
-        send=Sender(run.nodes, deployment.services, logs / "curl_response.log", run.interrupt, answered),
+        send=sender,
         happened=run.happened,
+        stream=sender.stream,
+        faults=result.faults,
+        note=run.journal.note,
+        go_on=run.interrupt.check,
+        lease=run.leases.variables()["disagg_leases"].get,
     )
 
 
 def _try_one(run: Run, trial: TrialName, result: ModelResult, method: str, known: dict[str, Any] | None) -> None:
     deployment = deploy(run, trial, method, known)
-    if describe.fill_in(run.report, result, deployment, run.nodes):
+    if describe.fill_in(run.report, result, deployment, run.nodes, run.case.packages):
         run.folder.keep_wheel(Path(deployment.wheel.file))
     subject = subject_of(run, deployment, result)
     module = importlib.import_module(f"pyharness.verification.{run.case.test_case}")

@@ -187,7 +187,6 @@ class Teardown:
     def __init__(self, outcome: playbooks.Outcome) -> None:
         self.outcome = outcome
         self.variables: dict[str, Any] = {}
-        self.closed = False
 
     def __call__(self, *_arguments: Any) -> Teardown:
         return self
@@ -196,9 +195,6 @@ class Teardown:
         assert playbook == "teardown.yml"
         self.variables = variables
         return self.outcome
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def test_teardown_says_that_nothing_is_left(
@@ -210,7 +206,6 @@ def test_teardown_says_that_nothing_is_left(
     assert cli.main(["teardown", "--run", "r1", "-i", str(tmp_path), "--results", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "nothing of run r1 is left\n"
     assert runner.variables == {"disagg_run": "r1", "disagg_logs_to": str(tmp_path / "r1")}
-    assert runner.closed
 
 
 def test_teardown_that_fails_says_what_is_left(

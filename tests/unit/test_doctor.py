@@ -292,7 +292,6 @@ class Runner:
         self.outcome, self.documents = outcome, documents
         self.variables: dict[str, Any] = {}
         self.options: dict[str, Any] = {}
-        self.closed = False
 
     def __call__(self, *_arguments: Any) -> Runner:
         return self
@@ -303,9 +302,6 @@ class Runner:
         for name, content in self.documents.items():
             Path(variables["doctor_dir"], f"{name}.json").write_text(json.dumps(content))
         return self.outcome
-
-    def close(self) -> None:
-        self.closed = True
 
 
 @pytest.fixture
@@ -332,7 +328,7 @@ def test_a_survey_for_a_test_case_asks_for_what_it_needs(play: Callable[..., Run
     case = runner.variables["doctor_case"]
     assert (case["ports"], case["transport"]) == ([8000, 8998, 29000, 30001], "rdma")
     assert case["gpus"] == {"tensor_parallel": 2, "first": 6}
-    assert (runner.options["tags"], runner.options["patient"], runner.closed) == ("look", True, True)
+    assert (runner.options["tags"], runner.options["patient"]) == ("look", True)
 
 
 def test_a_release_is_of_one_node(play: Callable[..., Runner]) -> None:

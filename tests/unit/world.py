@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyharness import lifecycle, options
 from pyharness.from_collection import lease
-from pyharness.playbook import Outcome
+from pyharness.playbook import Outcome, Turn
 from tests.unit.builders import make_deployment, write_wheel
 
 if TYPE_CHECKING:
@@ -45,21 +45,26 @@ class World:
         self.on: dict[str, Callable[[], None]] = {}
         self.left: list[dict[str, Any]] = []
         self.method: str | None = None
-        self.closed = False
         self.runner_learns = True
         self.told: list[str] = []
 
     # -- in place of PlaybookRunner
 
-    def runner(self, _inventory: Path, _logs: Path, _cancelled: Callable[[], bool], facts: Path) -> World:
-        facts.mkdir(parents=True, exist_ok=True)
-        if self.runner_learns:
-            (facts / "one").touch()
-        self.closed = False
+    def runner(self, _inventory: Path, _logs: Path, _cancelled: Callable[[], bool]) -> World:
         return self
 
-    def run(self, playbook: str, variables: dict[str, Any], *, label: str, **_options: Any) -> Outcome:
-        assert not self.closed
+    def run(
+        self, playbook: str, variables: dict[str, Any], *, label: str, turn: Turn | None = None, **_options: Any
+    ) -> Outcome:
+        outcome = self._play(playbook, variables, label)
+        if label == "provision" and self.runner_learns and outcome.ok:
+            Path(variables["disagg_provisioned_file"]).write_text("{}")
+        if turn is not None and outcome.ok:
+            turn.begun()
+            outcome = self._play(playbook, variables, turn.label)
+        return outcome
+
+    def _play(self, playbook: str, variables: dict[str, Any], label: str) -> Outcome:
         self.played.append(label)
         self.variables[label] = {**variables, "playbook": playbook}
         self.on.get(label, lambda: None)()
@@ -78,9 +83,6 @@ class World:
             )
             Path(variables["disagg_deployment_file"]).write_text(deployment.model_dump_json())
         return outcome
-
-    def close(self) -> None:
-        self.closed = True
 
     # -- in place of Nodes
 

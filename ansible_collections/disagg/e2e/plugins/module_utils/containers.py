@@ -154,6 +154,11 @@ def remove(found: list[dict[str, Any]], run_dir: str, seconds: float) -> None:
     names = [entry["name"] for entry in found]
     if not names:
         return
+    # What a fault has paused cannot end by itself, and would use up all the time that it is given for that.
+    paused = [entry["name"] for entry in found if entry["state"] == "paused"]
+    with suppress(DockerError):
+        if paused:
+            docker("unpause", *paused)
     with suppress(DockerError):
         docker("stop", *names, seconds=seconds)
     root = Path(run_dir)

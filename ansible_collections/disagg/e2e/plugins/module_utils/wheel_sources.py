@@ -10,11 +10,15 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Callable, Mapping
+from typing import TYPE_CHECKING, Callable, Mapping
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from ansible_collections.disagg.e2e.plugins.module_utils import cache, github_artifacts, patient_http, wheel_spec
+from ansible_collections.disagg.e2e.plugins.module_utils import cache, wheel_spec
+
+# What asks the network (and loads `requests`, a fifth of a second) is imported where it is asked: most wheels are here.
+if TYPE_CHECKING:
+    from ansible_collections.disagg.e2e.plugins.module_utils import github_artifacts
 
 _DOWNLOAD_SECONDS = 600
 
@@ -79,6 +83,8 @@ def find(text: str, wanted: Wanted, cache_dir: Path, repository: str, environmen
     name = repository or environment.get("GIT_REPO", "")
     if not name:
         raise ValueError(f"artifact {spec.value}: of which repository? Set GIT_REPO to owner/name")
+    from ansible_collections.disagg.e2e.plugins.module_utils import github_artifacts  # noqa: PLC0415 (see above)
+
     try:
         return _from_artifact(int(spec.value), github_artifacts.Repository(name, environment), wanted, cache_dir)
     except github_artifacts.ArtifactError as error:
@@ -142,6 +148,8 @@ def _from_index(version: str, wanted: Wanted, cache_dir: Path) -> Found:
 
 
 def _from_url(spec: wheel_spec.WheelSpec, cache_dir: Path) -> Found:
+    from ansible_collections.disagg.e2e.plugins.module_utils import patient_http  # noqa: PLC0415 (see above)
+
     directory = cache_dir / f"url-{spec.sha256}"
     path = directory / spec.file_name
 

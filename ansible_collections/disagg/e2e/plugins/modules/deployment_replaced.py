@@ -79,7 +79,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import containers, lease, service_journal
+from ansible_collections.disagg.e2e.plugins.module_utils import containers, lease, port_holder, service_journal
 
 
 def main() -> None:
@@ -94,6 +94,7 @@ def main() -> None:
             "service": {"type": "str", "default": ""},
             "log": {"type": "path", "default": ""},
             "command": {"type": "list", "elements": "str", "default": []},
+            "leased": {"type": "dict", "default": {}},
             "stop_timeout": {"type": "int", "default": 90},
         },
         supports_check_mode=True,
@@ -117,6 +118,11 @@ def main() -> None:
             module.fail_json(msg=f"these containers of the run's earlier deployment cannot be ended: {', '.join(left)}")
         if parameters["service"]:
             service_journal.note(parameters["log"], parameters["node"], parameters["service"], parameters["command"])
+        if parameters["leased"]:
+            try:
+                port_holder.ask(parameters["run_dir"], open=list(parameters["leased"]))
+            except port_holder.HolderError as error:
+                module.fail_json(msg=str(error))
     module.exit_json(changed=bool(earlier), removed=[entry["name"] for entry in earlier])
 
 

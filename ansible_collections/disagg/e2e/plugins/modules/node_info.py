@@ -62,6 +62,14 @@ options:
     type: list
     elements: str
     default: []
+  name:
+    description: The node's name. It is returned as it is, so that what is returned says whose it is.
+    type: str
+    default: ""
+  wanted:
+    description: What is asked of the node. It is returned as it is, for who compares the two.
+    type: dict
+    default: {}
 author: Disagg E2E maintainers
 """
 
@@ -231,6 +239,8 @@ def main() -> None:
             "docker": {"type": "bool", "default": False},
             "image": {"type": "str", "default": ""},
             "endpoints": {"type": "list", "elements": "str", "default": []},
+            "name": {"type": "str", "default": ""},
+            "wanted": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -244,6 +254,8 @@ def main() -> None:
     endpoints = [index if url == "pip" else url for url in given["endpoints"]]
     module.exit_json(
         changed=False,
+        name=given["name"],
+        wanted=given["wanted"],
         system=node_facts.operating_system(),
         cpus=len(os.sched_getaffinity(0)),
         listeners=_listeners(given["address"], given["ports"], containers),

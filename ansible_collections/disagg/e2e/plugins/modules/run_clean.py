@@ -105,7 +105,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import containers, lease, log_archive, node_state, quarantine
+from ansible_collections.disagg.e2e.plugins.module_utils import (
+    containers,
+    lease,
+    log_archive,
+    node_state,
+    port_holder,
+    quarantine,
+)
 from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import Supervisor
 
 _KILL_SECONDS = 5.0
@@ -143,7 +150,7 @@ def _stop(run: str, node: str, run_dir: Path, seconds: float) -> list[dict[str, 
             os.kill(survivor["pid"], signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue
-    return [survivor for survivor in survivors if survivor["service"] != "supervisord"]
+    return [survivor for survivor in survivors if survivor["service"] not in ("supervisord", port_holder.SERVICE)]
 
 
 def _stop_containers(run: str, node: str, run_dir: Path, seconds: float) -> list[dict[str, Any]]:
@@ -194,7 +201,13 @@ def _is_here(run: str, node: str, run_dir: Path) -> bool:
 def _clean(run: str, node: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """Take down what a run has on a node. Returns killed and left, as the module does, and run_dir."""
     run_dir = Path(parameters["state_dir"]) / run / node
-    shared = node_state.shared_memory(found["pid"] for found in node_state.run_processes(run, node))
+    there = node_state.run_processes(run, node)
+    shared = node_state.shared_memory(found["pid"] for found in there)
+    # What a fault has stopped cannot end by itself, and would use up all the time that it is given for that.
+    for found in there:
+        if found["state"] == "T":
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(found["pid"], signal.SIGCONT)
     shared |= Supervisor(str(run_dir)).noted_shared_memory()
     left = _stop_containers(run, node, run_dir, parameters["stop_timeout"] + _DOCKER_SECONDS)
     killed = _stop(run, node, run_dir, parameters["stop_timeout"])

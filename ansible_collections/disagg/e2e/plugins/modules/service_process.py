@@ -72,10 +72,23 @@ options:
     description: Seconds between that signal and SIGKILL.
     type: int
     default: 10
+  leased:
+    description: Ports that it listens on, by the names under which the run has leased them (C(disagg.e2e.port_lease)).
+    type: dict
+    default: {}
+  start:
+    description: Whether it is started. If not it is declared to supervisord only, and may be started there later.
+    type: bool
+    default: true
   record:
     description: What else is to be known of the service. It is returned with what this module knows.
     type: dict
     default: {}
+  records:
+    description: What this module has returned as RV(records) for the node's other services.
+    type: list
+    elements: dict
+    default: []
 author: Disagg E2E maintainers
 """
 
@@ -93,7 +106,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pid:
-  description: Process id of the service's first process.
+  description: Process id of the service's first process; 0 where it is not started.
   returned: success
   type: int
 started_at:
@@ -104,6 +117,10 @@ record:
   description: O(record) with these two, and with O(name), O(command), O(environment) and O(log).
   returned: success
   type: dict
+records:
+  description: O(records) and this service's, which takes the place of an earlier one of its name.
+  returned: success
+  type: list
 """
 
 import json
@@ -116,7 +133,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disagg.e2e.plugins.module_utils import lease, node_state, service_journal
+from ansible_collections.disagg.e2e.plugins.module_utils import lease, node_state, port_holder, service_journal
 from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import MAX_SOCKET_PATH, Supervisor
 
 _START_SECONDS = 20.0
@@ -205,7 +222,10 @@ def main() -> None:
             "log": {"type": "path", "required": True},
             "stop_signal": {"type": "str", "default": "TERM"},
             "stop_grace": {"type": "int", "default": 10},
+            "leased": {"type": "dict", "default": {}},
+            "start": {"type": "bool", "default": True},
             "record": {"type": "dict", "default": {}},
+            "records": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )
@@ -224,36 +244,41 @@ def main() -> None:
         "deployment": parameters["deployment"],
         "stop_signal": parameters["stop_signal"],
         "stop_grace": parameters["stop_grace"],
+        "start": parameters["start"],
     }
     record = supervisor.programs / f"{name}.json"
     status = supervisor.status(name) if supervisor.is_up() else None
     same = record.exists() and json.loads(record.read_text()) == spec
-    changed = not (status is not None and status["statename"] == "RUNNING" and same)
-    if module.check_mode:
-        module.exit_json(changed=changed)
-    if changed:
+    stays = status is not None and (status["statename"] == "RUNNING" or not parameters["start"])
+    changed = not (stays and same)
+    if changed and not module.check_mode:
         try:
             with lease.guarded(parameters["lease"]):
                 _ensure_supervisord(module, supervisor)
             _remove_earlier(supervisor, parameters)
             _remove(supervisor, parameters["run"], parameters["node"], name)
-            service_journal.note(parameters["log"], parameters["node"], name, parameters["command"])
+            if parameters["start"]:
+                service_journal.note(parameters["log"], parameters["node"], name, parameters["command"])
             supervisor.write_program(name, spec)
             record.touch(mode=0o600)
             record.write_text(json.dumps(spec))
             # Again, because ending what was there takes its time, in which the lease must not be kept from others.
             with lease.guarded(parameters["lease"]):
+                if parameters["leased"]:
+                    port_holder.ask(parameters["run_dir"], open=list(parameters["leased"]))
                 supervisor.rpc.reloadConfig()
                 supervisor.rpc.addProcessGroup(name)
-        except (lease.LeaseLost, ValueError, OSError) as error:
+        except (lease.LeaseLost, port_holder.HolderError, ValueError, OSError) as error:
             module.fail_json(msg=str(error))
         status = supervisor.status(name)
     # No process id: it ended within milliseconds. That is service_ready's to report, with the log.
     pid = int(status["pid"]) if status is not None else 0
     found = node_state.process(pid) if pid else None
-    known = {"pid": pid, "started_at": found["started_at"] if found else time.time()}
+    known = {"pid": pid, "started_at": found["started_at"] if found else time.time() * parameters["start"]}
     given = {key: parameters[key] for key in ("name", "command", "environment", "log")}
-    module.exit_json(changed=changed, record={**parameters["record"], **given, **known}, **known)
+    own = {**parameters["record"], **given, **known}
+    records = [entry for entry in parameters["records"] if entry["name"] != name] + [own]
+    module.exit_json(changed=changed, record=own, records=records, **known)
 
 
 if __name__ == "__main__":

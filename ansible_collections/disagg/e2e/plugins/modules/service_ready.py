@@ -46,6 +46,14 @@ options:
         description: Seconds that one request may stay without an answer.
         type: float
         default: 20
+      leased:
+        description: Ports by the names of their leases. It is ready when its own processes listen on all of them too.
+        type: dict
+        default: {}
+  tell_taken:
+    description: A leased port that is another program's is told in RV(taken), and is no failure.
+    type: bool
+    default: false
 author: Disagg E2E maintainers
 """
 
@@ -69,9 +77,15 @@ processes:
   returned: success
   type: dict
 failure:
-  description: What went wrong. C(kind) is died, hung or late; service, log, tail (last lines) and detail go with it.
+  description: >-
+    What went wrong. C(kind) is died, hung, late or taken (a leased port is another program's); service, log, tail (last
+    lines) and detail go with it.
   returned: failure
   type: dict
+taken:
+  description: The names of the leased ports that another program has taken.
+  returned: always
+  type: list
 """
 
 import http.client
@@ -86,9 +100,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.disagg.e2e.plugins.module_utils import own_ports
 from ansible_collections.disagg.e2e.plugins.module_utils.watched import Watched, watched
 
 _POLL_SECONDS = 0.1
+_SEARCHED_LINES = 200
 
 
 def _ask(url: str, timeout: float) -> str:
@@ -138,10 +154,18 @@ def _watch(
     while True:
         end = subject.ended()
         kind, detail = None, ""
-        if end is not None:
+        answers, taken = "ready_at" in seen, []
+        if service["leased"] and (answers or end is not None):
+            ports = own_ports.seen(service["leased"], subject.first_process()["pid"], subject.lines(_SEARCHED_LINES))
+            answers, taken = answers and not ports.missing, ports.taken
+        if taken:
+            # Before all else: what a service does without its port, or why it ended, follows from that.
+            kind = "taken"
+            detail = "another program has " + ", ".join(f"port {service['leased'][name]} ({name})" for name in taken)
+        elif end is not None:
             # Before "ready": whoever answers on that port now is not the service that was started.
             kind, detail = "died", end
-        elif "ready_at" in seen:
+        elif answers:
             results.put({"name": service["name"], **subject.ready(seen["ready_at"])})
             return
         elif seen.get("hung"):
@@ -153,6 +177,7 @@ def _watch(
         if kind is not None:
             failure = {
                 "kind": kind,
+                "taken": taken,
                 "detail": detail,
                 "log": service["log"],
                 "tail": subject.last_words(urllib.parse.urlsplit(service["url"]).path),
@@ -179,8 +204,10 @@ def main() -> None:
                     "container": {"type": "str", "default": ""},
                     "timeout": {"type": "float", "default": 300},
                     "hang": {"type": "float", "default": 20},
+                    "leased": {"type": "dict", "default": {}},
                 },
             },
+            "tell_taken": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -207,9 +234,12 @@ def main() -> None:
         subject.close()
     if failed:
         name, failure = failed["name"], failed["failure"]
+        if failure["kind"] == "taken" and module.params["tell_taken"]:
+            module.exit_json(changed=False, ready_at=ready, processes=processes, taken=failure["taken"])
         told = f"service {name} {failure['kind']}: {failure['detail']}; log {failure['log']} on {os.uname().nodename}:"
-        module.fail_json(msg="\n".join([told, *failure["tail"]]), failure={"service": name, **failure})
-    module.exit_json(changed=False, ready_at=ready, processes=processes)
+        said = "\n".join([told, *failure["tail"]])
+        module.fail_json(msg=said, failure={"service": name, **failure}, taken=failure["taken"])
+    module.exit_json(changed=False, ready_at=ready, processes=processes, taken=[])
 
 
 if __name__ == "__main__":
