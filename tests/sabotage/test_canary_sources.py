@@ -60,7 +60,6 @@ def test_a_task_of_ansible_that_fails_with_its_arguments(
         variables = {"my_key": planted.canaries.plant("key", '"/+'), "disagg_run": f"canary-{os.getpid()}"}
         outcome = runner.run("fail.yml", variables, label="fail", timeout=60)
     finally:
-        runner.close()
         redaction.forget()
     assert outcome.status == "failed"
     assert planted.canaries.in_files(planted.site.results) == {}

@@ -42,6 +42,24 @@ def event(at: float, kind: str, text: str, **where: Any) -> dict[str, Any]:
     return {"at": BEGAN + at, "kind": kind, "text": text, **where}
 
 
+def fault() -> dict[str, Any]:
+    """Return a fault that could not be taken back."""
+    at = BEGAN + 22.0
+    seen = {"states": {"102": "T"}, "words": HOSTILE[0]}
+    well = {"status": "ok", "at": at, "seconds": 0.2, "evidence": seen}
+    steps = [{"step": "inject", **well}, {"step": "effect", **well}]
+    left = {"step": "gone", "status": "failed", "at": at + 1, "seconds": 0.1, "problem": "stopped still"}
+    return {
+        "name": "stall",
+        "targets": [{"node": "two", "service": "decode"}],
+        "at": at,
+        "steps": [*steps, left],
+        "proven": True,
+        "reverted": False,
+        "limit_seconds": 20.0,
+    }
+
+
 def failed_report(**changes: Any) -> Report:
     """Return the report of a run whose decode server lost its connection."""
     trial = "org/model"
@@ -83,6 +101,7 @@ def failed_report(**changes: Any) -> Report:
                     make_check("answer_correct", "fail"),
                     make_check("kv_cache_moved", "skipped"),
                 ],
+                "faults": [fault()],
             }
         ],
         "checks": [make_check("nodes_clean")],

@@ -83,7 +83,7 @@ def test_all_declarations_of_this_project_are_right() -> None:
         ("gpus", 2, "gpus: input should be"),
         ("request.path", "generate", "request.path: string should match pattern"),
         ("request.timeout_seconds", 0, "request.timeout_seconds: input should be greater than 0"),
-        ("ports.server", "http", "ports.server: input should be a valid integer"),
+        ("ports.server", "http", "ports.server: has to be the number of a port, or leased, not 'http'"),
         ("test_case", "test_other", "test_case is 'test_other' and has to be the file's name, 'test_it'"),
     ],
 )

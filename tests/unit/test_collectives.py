@@ -23,7 +23,7 @@ from tests.unit.builders import FakeNodes, make_deployment, make_service, make_t
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyharness.deployment import Service
+    from pyharness.faults import Kill
     from pyharness.results import Failure
     from pyharness.verification.base import Trial
 
@@ -118,11 +118,11 @@ def trial(group: Group, monkeypatch: pytest.MonkeyPatch) -> Trial:
         services.append({**make_service("prefill", port=30011 + rank).model_dump(), **named})
     deployment = make_deployment(model=None, services=services, workload=FIGURES, nodes=["one"])
 
-    def kill(_trial: Trial, service: Service) -> dict[str, Any]:
-        group.lost = int(service.name.removeprefix("rank"))
-        return {"service": service.name}
+    def kill(_trial: Trial, fault: Kill) -> dict[str, Any]:
+        group.lost = int(fault.service.name.removeprefix("rank"))
+        return {"service": fault.service.name}
 
-    monkeypatch.setattr(faults, "kill", kill)
+    monkeypatch.setattr(faults, "for_good", kill)
     failures: list[Failure] = []
     recorder = Recorder("[process_group]", failures)
     seen = {"one": {"services": {s["name"]: {"connections": None} for s in services}, "rdma": []}}

@@ -138,6 +138,15 @@ def test_removing_keeps_what_a_container_has_said(engine: Engine, tmp_path: Path
     assert verbs.index("stop") < verbs.index("logs") < verbs.index("rm"), "the last words are said while stopping"
 
 
+def test_one_that_stands_still_goes_on_before_it_is_asked_to_end(engine: Engine, tmp_path: Path) -> None:
+    paused = container("r1", "one", "prefill")
+    paused["state"]["Status"] = "paused"
+    engine.set({"a": paused, "b": container("r1", "one", "decode")})
+    containers.remove(containers.run_containers("r1"), str(tmp_path / "run"), 5)
+    asked = [call for call in engine.calls if call.startswith(("unpause", "stop"))]
+    assert asked == ["unpause a", "stop a b"]
+
+
 def test_the_next_deployment_ends_the_one_before_and_nothing_else(engine: Engine, tmp_path: Path) -> None:
     engine.set(
         {

@@ -53,10 +53,10 @@ def test_what_is_not_there_is_no_error() -> None:
 
 
 def test_secrets_alone_are_no_facts() -> None:
-    own = facts.begin(RUN)
+    facts.begin(RUN)
     facts.keep_secrets(RUN)
     assert not facts.are_known(RUN)
-    (own / "prefill").touch()
+    facts.provisioned(RUN).write_text("{}")
     assert facts.are_known(RUN)
     assert not facts.are_known("20260101-000000-bbbb")
 

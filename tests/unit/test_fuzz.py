@@ -21,7 +21,7 @@ from tests.unit.fuzzing import FEW_AND_MANY, fuzz, mutated, odd_text, odd_value,
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
+pytestmark = [pytest.mark.integration, pytest.mark.gpu_0, pytest.mark.harness]
 
 CASE = "test_1p1d_erdma"
 PASS = {"test_case": CASE, "status": "Pass", "timestamp": "2026-01-01T00:00:00Z"}

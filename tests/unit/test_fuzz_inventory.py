@@ -25,7 +25,7 @@ from tests.unit.fuzzing import FEW_AND_MANY, fuzz, mutated, one_line, yaml_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
+pytestmark = [pytest.mark.integration, pytest.mark.gpu_0, pytest.mark.harness]
 
 CASE = "test_1p1d_erdma"
 HOSTS = """\

@@ -152,6 +152,14 @@ def test_tables_have_headers_and_regions_have_names(page: Page) -> None:
     assert {tag for tag, _attributes in page.elements} >= {"header", "nav", "main", "footer"}
 
 
+def test_a_fault_is_told_step_by_step(page: Page) -> None:
+    words = [word.strip() for word in page.text if word.strip()]
+    at = words.index("stall decode on two")
+    steps = "✓ inject 0.20 s, ✓ effect 0.20 s, ✗ gone 0.10 s"
+    assert words[at - 1 : at + 5] == ["22.0", "stall decode on two", "org/model", steps, "✓ proven", "20"]
+    assert '"problem": "stopped still"' in page.words
+
+
 def test_what_changed_since_the_last_green_run(page: Page) -> None:
     part = page.words[page.words.index("Compared with the last green run") :]
     assert "0.5.22" in part

@@ -40,7 +40,25 @@ def test_a_run_in_which_all_goes_well_passes(world: World) -> None:
     ]  # fmt: skip
     assert {phase.status for phase in report.phases} == {"ok"}
     assert [check.id for check in report.checks] == ["nodes_clean"]
-    assert world.closed
+
+
+def test_what_does_not_come_up_right_after_provisioning_is_a_failed_deploy(world: World) -> None:
+    world.outcomes[DEPLOYS[0]] = Outcome(
+        "failed", [TaskFailure("one", "Start", "service", "it did not start")], "", 1.0
+    )
+    report = world.live()
+    assert report.verdict == "error"
+    assert world.played == ["provision", DEPLOYS[0], "collect", "teardown"]
+    assert [(phase.name, phase.status) for phase in report.phases[:2]] == [("provision", "ok"), ("deploy", "failed")]
+    assert (report.failures[0].check, report.failures[0].trial) == ("deploy", MODELS[0])
+
+
+def test_what_a_node_lacks_is_a_failed_provisioning_and_nothing_is_deployed(world: World) -> None:
+    world.outcomes["provision"] = Outcome("failed", [TaskFailure("one", "Look", "node", "no memory")], "", 1.0)
+    report = world.live()
+    assert world.played == ["provision", "collect", "teardown"]
+    assert [(phase.name, phase.status) for phase in report.phases[:1]] == [("provision", "failed")]
+    assert (report.failures[0].check, report.failures[0].trial) == ("provision", None)
 
 
 def test_the_report_says_what_was_tested(world: World) -> None:
@@ -147,7 +165,6 @@ def test_whatever_breaks_a_run_is_never_a_pass(
     assert (class_, evidence) in [(failure.class_, failure.evidence) for failure in report.failures]
     assert world.written("test_results.json")["status"] == "Fail"
     assert world.played[-1] == "teardown"
-    assert world.closed
 
 
 def test_a_teardown_that_breaks_is_never_a_pass(world: World) -> None:
@@ -172,7 +189,6 @@ def test_keep_leaves_the_deployment_up(world: World) -> None:
     report = world.live(keep=True)
     assert report.verdict == "pass"
     assert "teardown" not in world.played
-    assert world.closed
 
 
 def interrupting(number: signal.Signals) -> Callable[[], None]:
@@ -222,7 +238,6 @@ def test_options_that_cannot_be_met_leave_an_error_result_and_nothing_else(world
         world.live(models=("org/none",))
     assert world.written("test_results.json")["status"] == "Fail"
     assert world.played.count("provision") == 1
-    assert world.closed
 
 
 # ---------------------------------------------------------------- references
@@ -230,10 +245,11 @@ def test_options_that_cannot_be_met_leave_an_error_result_and_nothing_else(world
 
 def test_the_inventory_says_how_the_reference_is_found(world: World) -> None:
     world.method = "guessed"
-    report = world.live()
-    assert report.failures[0].evidence == (
-        "disagg_reference: 'guessed' is not one of transformers, single_engine, recorded, pattern, none"
-    )
+    told = "disagg_reference: 'guessed' is not one of transformers, single_engine, recorded, pattern, none"
+    with pytest.raises(UsageError, match=told):
+        world.live()
+    assert world.written("report.json")["failures"][0]["evidence"] == told
+    assert "provision" not in world.played
 
 
 def test_a_recorded_reference_takes_the_place_of_the_deployments(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

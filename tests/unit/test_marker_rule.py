@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
-
 import pytest
+
+from pyharness.stages import STAGES, with_later
+from tests.rules.markers import CATEGORIES
+from tests.unit import rules_project
+from tests.unit.rules_project import MARKS as ALL
+from tests.unit.rules_project import a_test as _test
 
 pytest_plugins = ["pytester"]
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
-PROJECT = Path(__file__).resolve().parents[2]
-CONFTEST = PROJECT / "tests" / "conftest.py"
-ALL = ("pre_merge", "unit", "gpu_0", "harness")
-
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """Return a project that has this project's conftest.py and markers."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # loading others' plugins takes a second each time
-    pytester.makeconftest(CONFTEST.read_text())
-    markers = "\n".join(f"    {name}" for name in _declared_markers())
-    pytester.makeini(f"[pytest]\naddopts = --strict-markers\nmarkers =\n{markers}\n")
-    return pytester
-
-
-def _declared_markers() -> list[str]:
-    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
-    return [marker.split(":")[0] for marker in settings["markers"]]
-
-
-def _test(name: str, markers: tuple[str, ...]) -> str:
-    return "".join(f"@pytest.mark.{marker}\n" for marker in markers) + f"def {name}(): pass\n\n"
+    """Return a project that has this project's rule of markers."""
+    return rules_project.make(pytester, monkeypatch, "markers")
 
 
 def test_a_test_with_all_four_runs(project: pytest.Pytester) -> None:
@@ -95,8 +81,48 @@ def test_a_test_that_is_deselected_needs_them_too(project: pytest.Pytester) -> N
     assert project.runpytest_inprocess("-m", "unit").ret == pytest.ExitCode.INTERRUPTED
 
 
+@pytest.mark.parametrize(
+    ("marker", "told"),
+    [
+        ("nightly", "pre_merge and nightly are both of category lifecycle; keep pre_merge, the earliest stage"),
+        ("e2e", "unit and e2e are both of category type; keep one"),
+        ("gpu_2", "gpu_0 and gpu_2 are both of category hardware; keep one"),
+    ],
+)
+def test_two_of_one_category_say_two_things(project: pytest.Pytester, marker: str, told: str) -> None:
+    project.makepyfile(test_x="import pytest\n" + _test("test_it", (*ALL, marker)))
+    result = project.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([f"test_x.py::test_it: {told}"])
+
+
+def test_it_may_be_about_two_components(project: pytest.Pytester) -> None:
+    project.makepyfile("import pytest\n" + _test("test_it", (*ALL, "router")))
+    assert project.runpytest_inprocess().ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [
+        *((stage, STAGES[: number + 1]) for number, stage in enumerate(STAGES)),
+        # As Dynamo's guide has it for a nightly pipeline.
+        ("unit and (pre_merge or post_merge or nightly)", STAGES[:3]),
+        ("nightly and not post_merge", ("nightly",)),
+        ("not nightly", ("weekly", "release")),
+    ],
+)
+def test_a_stage_takes_what_is_marked_for_earlier_ones(
+    project: pytest.Pytester, asked: str, taken: tuple[str, ...]
+) -> None:
+    project.makepyfile("import pytest\n" + "".join(_test(f"test_{stage}", (stage, *ALL[1:])) for stage in STAGES))
+    result = project.runpytest_inprocess("-v", "-m", asked)
+    assert [stage for stage in STAGES if f"::test_{stage} PASSED" in result.stdout.str()] == list(taken)
+
+
+def test_what_has_no_stage_runs_in_none() -> None:
+    assert with_later(["e2e"]) == {"e2e"}
+
+
 def test_the_rule_knows_the_markers_that_pyproject_declares() -> None:
-    text: dict[str, dict[str, tuple[str, ...]]] = {}
-    exec(compile(CONFTEST.read_text(), str(CONFTEST), "exec"), text)  # noqa: S102 (this project's own file)
-    known = [name for names in text["CATEGORIES"].values() for name in names]
-    assert sorted(known) == sorted(_declared_markers())
+    known = [name for names in CATEGORIES.values() for name in names]
+    assert sorted(known) == sorted(rules_project.declared_markers())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from pyharness import paths
 from pyharness.errors import UsageError
 from pyharness.verification.node_probe import NodeError, Nodes
+from pyharness.verification.waiting import until
 from tests.unit.builders import make_service
 
 if TYPE_CHECKING:
@@ -92,6 +94,35 @@ def test_what_is_not_asked_for_is_not_looked_for(nodes: Nodes) -> None:
 def test_a_service_whose_process_is_gone_has_ended(nodes: Nodes) -> None:
     alive, gone = make_service("prefill", pid=os.getpid()), make_service("decode", pid=2**22 + 1)
     assert nodes.ended([alive, gone]) == [gone]
+
+
+def test_one_that_has_ended_and_that_nobody_took_note_of_has_ended(nodes: Nodes) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        zombie = make_service("decode", pid=process.pid)
+        assert until(lambda: Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "Z", 10)[0]
+        assert nodes.ended([zombie]) == [zombie]
+
+
+def test_what_was_ended_on_purpose_is_no_news(nodes: Nodes) -> None:
+    gone = make_service("decode", pid=2**22 + 1)
+    nodes.replaced(gone, None)
+    assert nodes.ended([gone]) == []
+    assert nodes.current(gone) is None
+
+    back = gone.model_copy(update={"pid": os.getpid(), "started_at": 2000.0})
+    nodes.replaced(gone, back)
+    assert nodes.current(gone) == back
+    nodes.replaced(back, back)
+    assert nodes.current(gone) == back
+    assert nodes.current(make_service("prefill", pid=gone.pid)) is not None, (
+        "another one's process may have the same id"
+    )
+
+
+def test_what_was_declared_and_not_started_is_not_there(nodes: Nodes) -> None:
+    later = make_service("decode", pid=0, started_at=0.0, ready_at=None)
+    assert nodes.current(later) is None
+    assert nodes.ended([later]) == []
 
 
 def test_the_tail_of_a_log(nodes: Nodes, tmp_path: Path) -> None:

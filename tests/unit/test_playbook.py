@@ -100,8 +100,8 @@ def test_the_line_that_says_what_was_wrong(output: str, line: str) -> None:
 class Ansible:
     """Stands in for ansible-runner: sends events, asks whether to go on, ends as told."""
 
-    def __init__(self, status: str, *events: dict[str, Any], asks: bool = False) -> None:
-        self.status, self.events, self.asks = status, events, asks
+    def __init__(self, status: str, *events: dict[str, Any], asks: bool = False, output: str = "its output") -> None:
+        self.status, self.events, self.asks, self.output = status, events, asks, output
         self.given: dict[str, Any] = {}
         self.private_mode = 0
         self.cancelled = False
@@ -113,7 +113,7 @@ class Ansible:
             assert given["event_handler"](sent)
         if self.asks:
             self.cancelled = given["cancel_callback"]()
-        return SimpleNamespace(status=self.status, stdout=io.StringIO("its output"))
+        return SimpleNamespace(status=self.status, stdout=io.StringIO(self.output))
 
 
 @pytest.fixture
@@ -123,10 +123,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., playbo
     def running(ansible: Ansible, *, cancelled: bool = False, **options: Any) -> playbook.Outcome:
         monkeypatch.setattr(ansible_runner, "run", ansible.run)
         runner = PlaybookRunner(tmp_path / "inventory", tmp_path, lambda: cancelled)
-        try:
-            return runner.run("teardown.yml", {"a": 1}, label="deploy-x", timeout=9, **options)
-        finally:
-            runner.close()
+        return runner.run("teardown.yml", {"a": 1}, label="deploy-x", timeout=9, **options)
 
     return running
 
@@ -148,7 +145,7 @@ def test_nothing_private_is_left_behind(run: Callable[..., playbook.Outcome], mo
     run(ansible)
     assert ansible.private_mode == 0o700
     assert not Path(ansible.given["private_data_dir"]).exists()
-    assert not Path(ansible.given["fact_cache"]).exists()
+    assert ansible.given["fact_cache_type"] == "memory"
     assert "secret-token" not in str(ansible.given)
     assert ansible.given["envvars"]["PATH"] == os.environ["PATH"]
 
@@ -195,6 +192,39 @@ def test_an_interrupt_ends_the_playbook(run: Callable[..., playbook.Outcome]) ->
     assert ansible.cancelled
     assert outcome.status == "canceled"
     assert not outcome.ok
+
+
+def begins(play: str) -> dict[str, Any]:
+    return {"event": "playbook_on_play_start", "event_data": {"play": play}}
+
+
+TWO_PARTS = "\nPLAY [Know] ****\nok: [one]\n\nPLAY [Deploy] ****\nok: [two]\n"
+
+
+def test_the_parts_of_a_playbook_are_told_apart(run: Callable[..., playbook.Outcome], tmp_path: Path) -> None:
+    told: list[str] = []
+    ansible = Ansible("successful", begins("Know"), begins("Deploy"), output=TWO_PARTS)
+    outcome = run(ansible, turn=playbook.Turn("Deploy", "second", lambda: told.append("it begins")))
+    assert told == ["it begins"]
+    assert outcome.output == TWO_PARTS
+    assert (tmp_path / "deploy-x.log").read_text() == "\nPLAY [Know] ****\nok: [one]\n"
+    assert (tmp_path / "second.log").read_text() == "\nPLAY [Deploy] ****\nok: [two]\n"
+
+
+def test_a_part_that_was_not_reached_leaves_no_log(run: Callable[..., playbook.Outcome], tmp_path: Path) -> None:
+    run(Ansible("failed", event()), turn=playbook.Turn("Deploy", "second", lambda: pytest.fail("it has not begun")))
+    assert (tmp_path / "deploy-x.log").read_text() == "its output"
+    assert not (tmp_path / "second.log").exists()
+
+
+def test_what_breaks_between_the_parts_ends_the_playbook_first(run: Callable[..., playbook.Outcome]) -> None:
+    def full() -> None:
+        raise OSError("no space left on device")
+
+    ansible = Ansible("canceled", begins("Deploy"), asks=True)
+    with pytest.raises(OSError, match="no space left"):
+        run(ansible, turn=playbook.Turn("Deploy", "second", full))
+    assert ansible.cancelled
 
 
 def heard(*events: dict[str, Any]) -> playbook._Failures:

@@ -60,7 +60,11 @@ def test_all_has_each_once_and_ends_with_those_of_no_suite() -> None:
         ("gpu_0", ["test_a", "test_d"]),
         ("not gpu_0", ["test_c", "test_b"]),
         ("nightly and not (vllm or mooncake)", ["test_b"]),
-        ("weekly\nor pre_merge", ["test_a", "test_d"]),
+        ("nightly\nor vllm", ["test_c", "test_a", "test_b"]),
+        ("pre_merge", ["test_a"]),
+        ("post_merge", ["test_a"]),
+        ("weekly and not nightly", ["test_d"]),
+        ("release", ["test_c", "test_a", "test_b", "test_d"]),
     ],
 )
 def test_markers_choose_among_all(expression: str, taken: list[str]) -> None:
