@@ -93,10 +93,11 @@ def _live(run: Run) -> UsageError | None:
             trials.judge_all(run)
 
         error = run.guarded(deploy_and_verify)
+        # While what it deployed is still up.
+        run.guarded(lambda: diagnose.diagnose(run))
         if run.options.keep and not run.interrupt.is_set():
             error = run.guarded(run.leases.hold) or error
         else:
-            run.guarded(lambda: diagnose.diagnose(run))
             error = run.guarded(lambda: teardown.tear_down(run)) or error
             run.leases.end()  # those that could not be given back
             # Of nodes that only teardown found not to be clean.

@@ -191,6 +191,12 @@ def test_keep_leaves_the_deployment_up(world: World) -> None:
     assert "teardown" not in world.played
 
 
+def test_what_is_kept_of_a_run_that_did_not_pass_is_asked_too(world: World) -> None:
+    world.on["answer_correct"] = raising(CheckFailed("wrong text", hint="look"))
+    world.live(keep=True)
+    assert world.played[-1] == "collect"
+
+
 def interrupting(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
