@@ -42,6 +42,32 @@ def verify(trial: Trial, checks: tuple[str, ...] = CHECKS) -> bool:
     return ours
 
 
+def router_ready(trial: Trial, checks: tuple[str, ...]) -> bool:
+    """Check that whoever asks gets an answer, of one token, which opens the connections. `/readiness` is no proof.
+
+    Args:
+        trial: whose servers.
+        checks: all that the test case makes; this is the third.
+
+    Returns:
+        whether anything answered; otherwise the checks after this one are skipped.
+    """
+    request = trial.case.asked
+    url = trial.deployment.entry + request.path
+    done = asking.not_asked(url)
+
+    def one_token() -> Evidence:
+        nonlocal done
+        done = trial.send(url, trial.engine.one_token(request.body), request.timeout_seconds)
+        blame.failed_request(trial, done)
+        return {"url": url, "seconds": round(done.seconds, 3), "text": answer.read_answer(done, trial.engine).text}
+
+    if trial.recorder.run("router_ready", one_token) or done.status is not None:
+        return True
+    trial.skip(checks[3:], "the router gave no answer at all")
+    return False
+
+
 def exercise(trial: Trial, moved: Moved = transfer.kv_cache_moved) -> None:
     """Ask for one token first, which opens the connections, then send the request under test and look what moved.
 
@@ -52,19 +78,12 @@ def exercise(trial: Trial, moved: Moved = transfer.kv_cache_moved) -> None:
     request, engine = trial.case.asked, trial.engine
     url = trial.deployment.entry + request.path
     reference = trial.deployment.reference
-    done = asking.not_asked(url)
-
-    def one_token() -> Evidence:
-        nonlocal done
-        done = trial.send(url, engine.one_token(request.body), request.timeout_seconds)
-        blame.failed_request(trial, done)
-        return {"url": url, "seconds": round(done.seconds, 3), "text": answer.read_answer(done, engine).text}
-
-    if not trial.recorder.run("router_ready", one_token) and done.status is None:
-        trial.skip(CHECKS[3:], "the router gave no answer at all")
+    if not router_ready(trial, CHECKS):
         return
 
     before = transfer.snapshot(trial)
+
+    done = asking.not_asked(url)
 
     def whole_answer() -> Evidence:
         nonlocal done

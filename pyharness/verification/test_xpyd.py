@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyharness import exercise as asking
-from pyharness.verification import answer, blame, fleet, one_pair, transfer, wires
+from pyharness.verification import fleet, one_pair, transfer, wires
 
 if TYPE_CHECKING:
     from pyharness.exercise import Exchange
-    from pyharness.verification.base import Evidence, Trial
+    from pyharness.verification.base import Trial
 
 CHECKS = (
     "services_are_ours",
@@ -35,16 +34,7 @@ def exercise(trial: Trial) -> None:
     """Ask in waves until every server has had a request, then look what moved between which of them."""
     request, engine = trial.case.asked, trial.engine
     url = trial.deployment.entry + request.path
-    done = asking.not_asked(url)
-
-    def one_token() -> Evidence:
-        nonlocal done
-        done = trial.send(url, engine.one_token(request.body), request.timeout_seconds)
-        blame.failed_request(trial, done)
-        return {"url": url, "seconds": round(done.seconds, 3), "text": answer.read_answer(done, engine).text}
-
-    if not trial.recorder.run("router_ready", one_token) and done.status is None:
-        trial.skip(CHECKS[3:], "the router gave no answer at all")
+    if not one_pair.router_ready(trial, CHECKS):
         return
 
     before = transfer.snapshot(trial)
