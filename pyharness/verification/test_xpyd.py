@@ -32,8 +32,7 @@ def verify(trial: Trial) -> bool:
 
 def exercise(trial: Trial) -> None:
     """Ask in waves until every server has had a request, then look what moved between which of them."""
-    request, engine = trial.case.asked, trial.engine
-    url = trial.deployment.entry + request.path
+    engine = trial.engine
     if not one_pair.router_ready(trial, CHECKS):
         return
 
