@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.conftest import pytest_collection_modifyitems, pytest_make_collect_report
+from tests.rules.markers import pytest_collection_modifyitems, pytest_itemcollected, pytest_make_collect_report
 
-__all__ = ["pytest_collection_modifyitems", "pytest_make_collect_report"]
+__all__ = ["pytest_collection_modifyitems", "pytest_itemcollected", "pytest_make_collect_report"]

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pyharness import paths, pictures, yaml_text
+from pyharness.declared import ExpectedFailure, Expression, KnownDefect, Port, Strict, Unsupported
 from pyharness.errors import UsageError
+from pyharness.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,26 +27,13 @@ if TYPE_CHECKING:
 
 CASE_PREFIXES = ("test_", "bench_", "chaos_")
 
-# Of each kind of marker at least one, as the tests of this project have them too (tests/conftest.py).
-LIFECYCLES = ("pre_merge", "post_merge", "nightly", "weekly", "release")
+# Of each kind of marker at least one, as the tests of this project have them too (tests/rules/markers.py).
+LIFECYCLES = STAGES
 TYPES = ("unit", "integration", "e2e", "benchmark", "stress")
 HARDWARE = ("gpu_0", "gpu_1", "gpu_2", "gpu_4", "gpu_8")
 
 # What the one trial of a case is called that has neither models nor variants.
 NO_NAME = "services"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _expression(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        message = f"has to be a regular expression ({error})"
-        raise ValueError(message) from error
-    return text
 
 
 def _json(values: dict[str, Any]) -> dict[str, Any]:
@@ -50,13 +45,12 @@ def _json(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-Expression = Annotated[str, AfterValidator(_expression)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_json)]
 # Goes into names of folders and containers.
 VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
 
-class Request(_Strict):
+class Request(Strict):
     """The request whose answer is judged."""
 
     path: str = Field(pattern="^/")
@@ -71,7 +65,7 @@ class Request(_Strict):
         return body
 
 
-class Gpus(_Strict):
+class Gpus(Strict):
     """What the case takes of each node's GPUs."""
 
     tensor_parallel: int = Field(ge=1)
@@ -83,24 +77,7 @@ class Gpus(_Strict):
         return 0 if "gpu_0" in markers else self.count or self.tensor_parallel
 
 
-class Unsupported(_Strict):
-    """A platform that cannot run a variant, and the words by which it refuses; `always`, or as the node is."""
-
-    platform: Literal["cpu", "cuda", "simulator"]
-    refusal: Expression
-    reason: str
-    always: bool = True
-
-
-class ExpectedFailure(_Strict):
-    """A defect of the product that is known: the check that it fails, and how."""
-
-    check: str
-    evidence: Expression
-    reason: str
-
-
-class Variant(_Strict):
+class Variant(Strict):
     """One way to deploy a case. `values` (key `set`) is what its playbook reads as `variant`."""
 
     name: VariantName
@@ -110,7 +87,7 @@ class Variant(_Strict):
     expected_failure: ExpectedFailure | None = None
 
 
-class AllowedLine(_Strict):
+class AllowedLine(Strict):
     """Lines of the logs that are no sign of trouble in this case: those of a rule, or those that match."""
 
     rule: str | None = None
@@ -155,7 +132,7 @@ class TrialName:
         return ".".join(part for part in parts if part) or NO_NAME
 
 
-class TestCase(_Strict):
+class TestCase(Strict):
     """One declaration. See docs/adding-a-test-case.md for what each key means."""
 
     __test__ = False  # not a test of pytest's
@@ -167,12 +144,13 @@ class TestCase(_Strict):
     models: list[str]
     gpus: Gpus
     transport: Literal["rdma", "tcp"]
-    ports: dict[str, int]
+    ports: dict[str, Port]
     request: Request | None = None
     reference: Literal["transformers", "single_engine", "recorded", "pattern", "none"] = "none"
-    variants: list[Variant] = []
-    workload: JsonObject = {}
-    allowed_log_lines: list[AllowedLine] = []
+    variants: list[Variant] = Field(default_factory=list)
+    workload: JsonObject = Field(default_factory=dict)
+    allowed_log_lines: list[AllowedLine] = Field(default_factory=list)
+    known_defects: list[KnownDefect] = Field(default_factory=list)
     markers: list[str]
 
     @field_validator("markers")
@@ -183,6 +161,10 @@ class TestCase(_Strict):
             if not set(markers) & set(known):
                 message = f"has to have one of {', '.join(known)} ({kind})"
                 raise ValueError(message)
+        stages = [stage for stage in STAGES if stage in markers]
+        if len(stages) > 1:
+            message = f"has to have the earliest stage alone, which is {stages[0]}: it runs in all later ones too"
+            raise ValueError(message)
         return markers
 
     @model_validator(mode="after")
@@ -196,6 +178,12 @@ class TestCase(_Strict):
                 for model in variant.models or []
                 if model not in self.models
             ]
+        problems += [
+            f"known_defects: {name} is not one of variants"
+            for defect in self.known_defects
+            for name in defect.variants
+            if name not in names
+        ]
         if self.request is not None and "reference" not in self.model_fields_set:
             problems.append("reference: is missing, and there is a request; none says that nothing is compared")
         if self.reference != "none" and self.request is None:
@@ -221,6 +209,16 @@ class TestCase(_Strict):
         if self.request is None:
             raise UsageError(f"playbooks/vars/{self.test_case}.yml: request: is missing, and the verification sends it")
         return self.request
+
+    @property
+    def fixed_ports(self) -> dict[str, int]:
+        """The ports that have to be free on every node, by name. The others are leased when it is deployed."""
+        return {name: port for name, port in self.ports.items() if isinstance(port, int)}
+
+    @property
+    def packages(self) -> list[str]:
+        """The packages whose versions say which known defects are looked for."""
+        return sorted({defect.package for defect in self.known_defects})
 
     def variant(self, name: str | None) -> Variant | None:
         """Return the variant of that name; None where there is none."""
@@ -317,6 +315,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "unsupported": Unsupported,
         "expected_failure": ExpectedFailure,
         "allowed_log_lines": AllowedLine,
+        "known_defects": KnownDefect,
     }
     # The innermost mapping that a key of the way names; the last part is the key that is asked about.
     model = next((nested[str(part)] for part in reversed(location[:-1]) if str(part) in nested), TestCase)

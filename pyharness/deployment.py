@@ -41,6 +41,10 @@ class Service(_Part):
     shared_memory: list[str] = []
     # Doors besides `url`, by name: ADDRESS:PORT or a URL.
     endpoints: dict[str, str] = {}
+    # Declared only, where it is not: a check may start it later.
+    started: bool = True
+    # The ports that it listens on and that the run has leased, by the names of the leases.
+    leased: dict[str, int] = {}
 
 
 class Model(_Part):
@@ -114,6 +118,8 @@ class Deployment(_Part):
     reference: Reference
     nodes: list[str]
     services: list[Service]
+    # By node and name: ports that were leased and lost to another program before the start went well.
+    lost_ports: dict[str, dict[str, list[int]]] = {}
 
     @property
     def simulated(self) -> bool:
@@ -137,14 +143,24 @@ class Deployment(_Part):
         return [service for service in self.services if service.kind == kind]
 
     @property
+    def running(self) -> list[Service]:
+        """The services that deploying has started."""
+        return [service for service in self.services if service.started]
+
+    @property
+    def later(self) -> list[Service]:
+        """The services that are declared only, for a check to start."""
+        return [service for service in self.services if not service.started]
+
+    @property
     def started_at(self) -> float:
         """When the first service was started, in seconds since the epoch."""
-        return min(service.started_at for service in self.services)
+        return min(service.started_at for service in self.running)
 
     @property
     def ready_at(self) -> float:
         """When the last service was ready, in seconds since the epoch; its start where that is not known."""
-        return max(service.ready_at or service.started_at for service in self.services)
+        return max(service.ready_at or service.started_at for service in self.running)
 
 
 def read(path: Path) -> Deployment:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from pyharness import versions
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pyharness.deployment import Deployment
     from pyharness.results import ModelResult, Report
     from pyharness.verification.node_probe import Nodes
 
 
-def fill_in(report: Report, result: ModelResult, deployment: Deployment, nodes: Nodes) -> bool:
+def fill_in(
+    report: Report, result: ModelResult, deployment: Deployment, nodes: Nodes, packages: Collection[str] = ()
+) -> bool:
     """Put into the report what was deployed.
 
     Args:
@@ -21,6 +25,7 @@ def fill_in(report: Report, result: ModelResult, deployment: Deployment, nodes: 
         result: the trial that was deployed.
         deployment: what Ansible says of it.
         nodes: where the versions are looked up, once per run.
+        packages: distributions of the engine's environment whose versions are wanted besides.
 
     Returns:
         whether it was the first deployment of the run.
@@ -45,5 +50,5 @@ def fill_in(report: Report, result: ModelResult, deployment: Deployment, nodes: 
     report.timing.engine_start += deployment.ready_at - deployment.started_at
     first = not report.versions
     if first:
-        report.versions = versions.of(deployment, nodes)
+        report.versions = versions.of(deployment, nodes, packages)
     return first

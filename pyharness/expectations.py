@@ -6,13 +6,14 @@ declaration is out of date, and says of the product what is not so.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from pyharness.declared import line_of
 from pyharness.results import Expected, Failure
 
 if TYPE_CHECKING:
-    from pyharness.case import ExpectedFailure, TestCase, Unsupported
+    from pyharness.case import TestCase
+    from pyharness.declared import ExpectedFailure, Unsupported
     from pyharness.results import ModelResult
 
 
@@ -28,7 +29,7 @@ def settle(result: ModelResult, failures: list[Failure], case: TestCase, platfor
     variant = case.variant(result.variant)
     if variant is None:
         return
-    own = [failure for failure in failures if failure.trial == result.trial]
+    own = [failure for failure in failures if failure.trial == result.trial and not failure.known]
     if variant.unsupported and platform in (None, variant.unsupported.platform):
         _unsupported(variant.unsupported, result, own, failures)
     elif variant.expected_failure:
@@ -45,7 +46,7 @@ def _unsupported(declared: Unsupported, result: ModelResult, own: list[Failure],
         failures.append(_outdated("unsupported", told, result.trial))
         return
     for failure in own:
-        line = _line(declared.refusal, failure.evidence)
+        line = line_of(declared.refusal, failure.evidence)
         if line:
             refused = failure.model_copy(
                 update={
@@ -69,7 +70,7 @@ def _expected_failure(
         return
     if {failure.check for failure in own} != {declared.check}:
         return
-    lines = [_line(declared.evidence, failure.evidence) for failure in own]
+    lines = [line_of(declared.evidence, failure.evidence) for failure in own]
     if all(lines):
         for failure in own:
             failure.spoils_judgement = False  # it says nothing about the other trials
@@ -79,8 +80,3 @@ def _expected_failure(
 def _outdated(key: str, told: str, trial: str) -> Failure:
     hint = f"remove {key} of this variant from the declaration, once you have seen why"
     return Failure(class_="test", check=key, evidence=told, hint=hint, trial=trial)
-
-
-def _line(expression: str, evidence: str) -> str | None:
-    """Return the line of the evidence that matches; None if none does."""
-    return next((line.strip() for line in evidence.splitlines() if re.search(expression, line)), None)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pyharness import paths, yaml_text
-from pyharness.case import Expression, load
+from pyharness.case import load
 from pyharness.classification import rules
+from pyharness.declared import Expression  # noqa: TC001 (pydantic reads it)
 from pyharness.errors import UsageError
 
 if TYPE_CHECKING:

@@ -56,7 +56,7 @@ def read(results: Path) -> Outcome:
             broken.append(path.parent.name)
     verdicts = [*(report.verdict for report in reports), *("error" for _name in broken)] or ["error"]
     verdict = max(verdicts, key=lambda word: EXIT_CODES[word])
-    told = [f"{report.test_case}: {report.verdict}" for report in reports]
+    told = [f"{report.test_case}: {report.told_verdict}" for report in reports]
     told += [f"{name}: its report cannot be read" for name in broken]
     return Outcome(verdict, ", ".join(told) or "the run left no result", reports)
 
@@ -69,17 +69,19 @@ def markdown(outcome: Outcome, sha: str, url: str) -> str:
     lines += ["| Test case | Verdict | Models passed | KV cache over | Seconds |", "| --- | --- | --- | --- | --- |"]
     for report in outcome.reports:
         passed = sum(1 for model in report.models if model.verdict == "pass")
-        cells = [report.test_case, report.verdict, f"{passed} of {len(report.models)}"]
+        cells = [report.test_case, report.told_verdict, f"{passed} of {len(report.models)}"]
         cells += [report.transport.used or "not known", f"{report.timing.total:.0f}"]
         lines.append(f"| {' | '.join(github.plain(cell) for cell in cells)} |")
         if report.simulated:
             lines.append(f"| {github.plain(report.test_case)} | simulated engine: says nothing about a product | | | |")
     failures = [(report, failure) for report in outcome.reports for failure in report.failures]
+    failures.sort(key=lambda entry: entry[1].known)
     for report, failure in failures[:_FAILURES]:
         about = f" ({github.plain(failure.trial)})" if failure.trial else ""
+        known = "known, " if failure.known else ""
         lines += [
             "",
-            f"**{github.plain(report.test_case)}**, {failure.class_}: {github.plain(failure.check)}{about}",
+            f"**{github.plain(report.test_case)}**, {known}{failure.class_}: {github.plain(failure.check)}{about}",
             "",
         ]
         lines += github.block(f"{github.shortened(failure.evidence)}\n-> {failure.hint}")

@@ -48,7 +48,11 @@ def annotate(report: Report, stream: TextIO | None = None) -> None:
 def commands(report: Report) -> list[str]:
     """Return the commands that make a run's annotations: a first cause each, and of its consequences the number."""
     expected = {model.trial for model in report.models if model.expected}
-    failures = [failure for failure in report.failures if failure.trial not in expected or not failure.trial]
+    failures = [
+        failure
+        for failure in report.failures
+        if not failure.known and (failure.trial not in expected or not failure.trial)
+    ]
     causes = [failure for failure in failures if not failure.consequence] or failures
     level = _LEVELS.get(report.verdict, "error")
     result = []
@@ -135,7 +139,7 @@ def markdown(reports: Iterable[Report]) -> str:
     for report in reports:
         first = next((failure for failure in report.failures if not failure.consequence), None)
         cause = f"{first.class_}: {first.check}" if first and report.verdict != "pass" else ""
-        cells = [report.verdict, tally(report.models), report.transport.used or "not known"]
+        cells = [report.told_verdict, tally(report.models), report.transport.used or "not known"]
         cells += [f"{report.timing.total:.1f}", cause]
         name = f"{plain(report.test_case)}{' (simulated engine)' if report.simulated else ''}"
         lines.append(f"| {name} | {' | '.join(plain(cell) for cell in cells)} |")
@@ -143,7 +147,7 @@ def markdown(reports: Iterable[Report]) -> str:
         (report, failure)
         for report in reports
         for failure in report.failures
-        if report.verdict != "pass" and not failure.consequence
+        if report.verdict != "pass" and not failure.consequence and not failure.known
     ]
     for report, failure in causes[:_FAILURES]:
         about = f" ({plain(failure.trial)})" if failure.trial else ""

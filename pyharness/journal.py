@@ -8,6 +8,7 @@ disk before what it tells of begins, so that after a kill -9 or a power cut it i
   what the phase depends on, see inputs.py) and, when it has ended, seconds;
 - ``playbook``: file, label, run (a reference's has an id of its own);
 - ``deployed``: trial, and services by name with node, process id and start;
+- ``fault``: fault, targets, trial, step (``inject`` before it is made, ``gone`` once it is proven to be taken back);
 - ``finished``: verdict.
 
 The start of each service is written down on its node, by what starts it (``logs/<trial>/journal-<node>.jsonl``): only
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "journal.jsonl"
+FAULT = "fault"
 
 
 class Journal:
@@ -90,3 +92,22 @@ def read(path: Path) -> list[dict[str, Any]]:
         if isinstance(event, dict) and isinstance(event.get("event"), str):
             events.append(event)
     return events
+
+
+def faults_left(events: list[dict[str, Any]]) -> list[str]:
+    """Return the faults that were made since services were last deployed, and not proven to be gone.
+
+    Args:
+        events: of one run.
+    """
+    left: list[str] = []
+    for event in events:
+        if event["event"] == "deployed":
+            left.clear()
+        elif event["event"] == FAULT:
+            named = f"{event.get('fault')} {event.get('targets')}"
+            if event.get("step") == "inject":
+                left.append(named)
+            elif named in left:
+                left.remove(named)
+    return left

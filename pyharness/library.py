@@ -179,11 +179,11 @@ def _bring_up(run: Run, trial: TrialName, until_the_end: ExitStack) -> Deployed:
     provisioning.take_nodes(run)
     until_the_end.enter_context(run.leases.kept_alive())
     provisioning.clean_up_after_the_dead(run)
-    provisioning.provision(run)
+    provisioning.provision(run, trial)
     # Compared with nothing: so no engine need answer alone before.
     deployment = trials.deploy(run, trial, "none", None)
     result = run.report.models[run.trials.index(trial)]
-    describe.fill_in(run.report, result, deployment, run.nodes)
+    describe.fill_in(run.report, result, deployment, run.nodes, run.case.packages)
     subject = trials.subject_of(run, deployment, result)
     with run.phase("verify", str(trial)):
         if not subject.recorder.run("services_are_ours", lambda: services_check.services_are_ours(subject)):

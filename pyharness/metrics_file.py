@@ -123,6 +123,12 @@ def _failures(report: Report) -> Iterator[tuple[list[str], float]]:
         yield [class_], float(found.count(class_))
 
 
+def _known_defects(report: Report) -> Iterator[tuple[list[str], float]]:
+    found = [seen.state for seen in report.known_defects]
+    for state in ("shows", "gone", "not_judged"):
+        yield [state], float(found.count(state))
+
+
 def _details(report: Report) -> Iterator[tuple[list[str], float]]:
     wheel, image = report.artifacts.get("wheel") or {}, report.artifacts.get("image") or {}
     values = [
@@ -152,6 +158,7 @@ _FAMILIES: tuple[tuple[str, str, list[str], _Samples], ...] = (
     ("run_end_timestamp_seconds", "When the newest run ended.", [], _ended),
     ("run_checks", "How many checks of the newest run ended how.", ["status"], _checks),
     ("run_failures", "Failures of the newest run, by whose they are.", ["class"], _failures),
+    ("run_known_defects", "Defects that the declaration knows, by what showed of them.", ["state"], _known_defects),
     (
         "run_details",
         "Always 1. The labels say what the newest run was made with.",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pyharness import redaction
 from pyharness.case import TrialName
+from pyharness.fault_record import FaultRecord  # noqa: TC001 (pydantic reads it)
 
 SCHEMA_VERSION = 1
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -43,7 +44,8 @@ class Failure(_Part):
     not judge. `spoils_judgement` marks what makes the other checks of the run worthless, such as a wrong wheel.
     `unfit_node` names a node that no other test case should run on before somebody has looked.
     `rule` is the id of the rule that classed it (docs/failures.md), `line` the line of a log that shows it, and
-    `consequence` marks what follows from the first cause, which stands first.
+    `consequence` marks what follows from the first cause, which stands first. `known` marks a defect that the
+    declaration knows of this version: it fails its trial, and leaves the run's verdict to all else.
     """
 
     class_: FailureClass = Field(alias="class")
@@ -56,6 +58,7 @@ class Failure(_Part):
     rule: str | None = None
     line: LogLine | None = None
     consequence: bool = False
+    known: bool = False
 
     @field_validator("evidence")
     @classmethod
@@ -76,12 +79,33 @@ class Check(_Part):
 class Expected(_Part):
     """What the case declares of a trial and what was found, instead of a failure.
 
-    kind "failure": a known defect of the product showed. kind "unsupported": the platform refused, as it has to.
+    kind "failure": what was to fail did (expected_failure). kind "unsupported": the platform refused, as it has to.
+    kind "known_defect": nothing but defects that the declaration knows of this version. `whole` then says that all else
+    was looked at and passed.
     """
 
-    kind: Literal["failure", "unsupported"]
+    kind: Literal["failure", "unsupported", "known_defect"]
     reason: str
     check: str
+    evidence: str
+    whole: bool = False
+
+
+class KnownDefectSeen(_Part):
+    """What one trial showed of a defect that its declaration knows.
+
+    `state`: "shows" as declared; "gone": its check passes; "not_judged": neither can be said, and `evidence` says why.
+    `found_version` is the package's version here, null where it is not there.
+    """
+
+    trial: str
+    check: str
+    package: str
+    version: str
+    found_version: str | None
+    state: Literal["shows", "gone", "not_judged"]
+    reason: str
+    reference: str | None = None
     evidence: str
 
 
@@ -94,6 +118,7 @@ class ModelResult(_Part):
     verdict: Verdict = "error"
     expected: Expected | None = None
     checks: list[Check] = Field(default_factory=list)
+    faults: list[FaultRecord] = Field(default_factory=list)
 
     @property
     def trial(self) -> str:
@@ -197,6 +222,7 @@ class Report(_Part):
     timeline: list[Event] = Field(default_factory=list)
     repeats: list[Repeat] = Field(default_factory=list)
     known_flake: KnownFlake | None = None
+    known_defects: list[KnownDefectSeen] = Field(default_factory=list)
     failures: list[Failure] = Field(default_factory=list)
 
     def judge(self) -> Verdict:
@@ -205,22 +231,54 @@ class Report(_Part):
         Pass needs every trial judged and no failure at all. A failure that spoils the judgement makes it an error
         even if a product check failed too: with the wrong wheel loaded, nothing follows for the right one.
         A trial that went as its declaration expects (it fails, or cannot run here) keeps its own verdict and leaves
-        the run's to the others; where there are no others, it is the run's.
+        the run's to the others; where there are no others, it is the run's. One that shows known defects and nothing
+        else is judged like any by all its other checks: where they were made and passed, the run passes with it.
         """
         for model in self.models:
             own = [failure for failure in self.failures if failure.trial == model.trial]
-            model.verdict = _verdict(own, complete=bool(model.checks))
-        judged = [model for model in self.models if model.expected is None]
-        expected = {model.trial for model in self.models if model.expected} if judged else set()
-        failures = [failure for failure in self.failures if failure.trial not in expected]
+            counted = [failure for failure in own if not failure.known]
+            model.verdict = _verdict(counted or own, complete=bool(model.checks))
+            _known_only(model, own)
+        judged = [model for model in self.models if model.expected is None or model.expected.whole]
+        left = {model.trial for model in self.models if model not in judged} if judged else set()
+        failures = [
+            failure for failure in self.failures if failure.trial not in left and not (failure.known and judged)
+        ]
         complete = bool(self.models) and all(model.checks for model in judged)
         self.verdict = _verdict(failures, complete=complete)
         return self.verdict
+
+    @property
+    def defects_shown(self) -> int:
+        """How many known defects showed: each counts once, however many trials show it."""
+        shown = [seen for seen in self.known_defects if seen.state == "shows"]
+        return len({(seen.check, seen.package, seen.version, seen.reason) for seen in shown})
+
+    @property
+    def told_verdict(self) -> str:
+        """The verdict in words; a pass beside known defects says so."""
+        count = self.defects_shown
+        beside = f" with {count} known defect{'s' * (count > 1)}" if count and self.verdict == "pass" else ""
+        return f"{self.verdict}{beside}"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as report.json holds it: without any secret."""
         document: dict[str, Any] = redaction.redact_value(self.model_dump(mode="json", by_alias=True))
         return document
+
+
+def _known_only(model: ModelResult, own: list[Failure]) -> None:
+    """See whether a trial has failed by nothing but known defects, and whether these left all else to be judged."""
+    if model.expected is None or model.expected.kind != "known_defect":
+        return
+    if not own or not all(failure.known for failure in own):
+        model.expected = None  # something has come to it since, such as a line of a log
+        return
+    known = {failure.check for failure in own}
+    # The logs of services that are still up are not here: so it is with every trial that passes.
+    others = [check for check in model.checks if check.id not in known and check.id != "logs_clean"]
+    passed = bool(others) and all(check.status == "pass" for check in others)
+    model.expected.whole = model.expected.whole and passed
 
 
 def _verdict(failures: list[Failure], *, complete: bool) -> Verdict:

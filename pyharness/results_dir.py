@@ -233,6 +233,9 @@ def _junit_failure(case: ET.Element, failure: Failure, expected: Expected | None
         return
     if known is not None:
         case.remove(known)
+    if failure.known:
+        ET.SubElement(case, "skipped", message=_written(failure.hint)).text = clean
+        return
     if expected:
         ET.SubElement(case, "skipped", message=_written(f"expected: {expected.reason}")).text = clean
         return

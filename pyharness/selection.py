@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pyharness import case as cases
 from pyharness import paths, yaml_text
 from pyharness.errors import UsageError
+from pyharness.stages import with_later
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -61,7 +62,7 @@ def select(names: Sequence[str], suite: str | None, markers: str | None, models:
         names: test cases that were named; each counts as often as it is named.
         suite: a suite whose test cases are taken besides.
         markers: an expression over markers; of the others only what it holds for is taken, and of all test cases
-            where nothing else says which.
+            where nothing else says which. A test case that is marked for a stage counts for all later ones too.
         models: only test cases that declare one of these; empty takes all.
 
     Raises:
@@ -77,7 +78,7 @@ def select(names: Sequence[str], suite: str | None, markers: str | None, models:
         case = cases.load(name)
         # Who names a case and a model that do not go together is told so; from a suite it is a choice.
         fits = name in names or not models or bool(set(models) & set(case.models))
-        if fits and (holds is None or holds.evaluate(case.markers)):
+        if fits and (holds is None or holds.evaluate(with_later(case.markers))):
             result.append(name)
     if not result:
         asked = " ".join(

@@ -84,6 +84,7 @@ def _entry(report: Report) -> dict[str, Any]:
         "engine_start_seconds": report.timing.engine_start,
         "transport": report.transport.used,
         "tally": tally(report.models),
+        "known_defects": [seen.model_dump() for seen in report.known_defects],
         "trials": [
             {
                 "trial": trial.trial,
@@ -109,7 +110,9 @@ def as_text(reports: Sequence[Report], results: Path) -> str:
     lines = [""]
     for report in reports:
         reason = ""
-        if report.verdict != "pass" and report.failures:
+        if report.verdict == "pass" and report.defects_shown:
+            reason = f"; {report.told_verdict.partition(' ')[2]}"
+        elif report.verdict != "pass" and report.failures:
             first = report.failures[0]
             reason = f"; {first.class_}: {first.check}: {first.evidence.splitlines()[0][:160]}"
         lines.append(

@@ -26,15 +26,19 @@ def as_text(report: Report, options: Options) -> str:
     lines = []
     for failure in report.failures:
         about = f" ({failure.trial})" if failure.trial else ""
-        known = "expected, " if failure.trial in expected else ""
+        known = "known, " if failure.known else "expected, " if failure.trial in expected else ""
         lines.append(f"{known}{failure.class_}: {failure.check}{about}: {failure.evidence}\n  -> {failure.hint}")
     simulated = "; simulated engine: says nothing about a product" if report.simulated else ""
     where = options.results / report.test_case / "report.json"
     lines.append(
-        f"{report.verdict.upper()} {report.test_case}: {tally(report.models)}{_transport(report)}, "
+        f"{_verdict(report)} {report.test_case}: {tally(report.models)}{_transport(report)}, "
         f"{report.timing.total:.1f} s"
         f"{simulated}; {where}"
     )
+    for seen in report.known_defects:
+        if seen.state == "gone" and seen.found_version != seen.version:
+            told = f"a defect of {seen.package} {seen.version} does not show with {seen.found_version}: {seen.reason}"
+            lines.insert(-1, f"note: {seen.check} ({seen.trial}): {told}")
     if options.keep:
         lines.append(f"left up; end it with: python -m pyharness teardown --run {report.run_id}")
     return "\n".join(lines) + "\n"
@@ -53,6 +57,12 @@ def refusal(report: Report) -> str | None:
     return f"-i {report.inventory}: {first.evidence}; {first.hint}"
 
 
+def _verdict(report: Report) -> str:
+    """Return the verdict in capitals, and what stands beside it."""
+    word, _space, beside = report.told_verdict.partition(" ")
+    return f"{word.upper()} {beside}".rstrip()
+
+
 def _transport(report: Report) -> str:
     """Say what carried the data; nothing for a case that does not look at it."""
     used, looked_at = report.transport.used, bool(report.transport.evidence)
@@ -68,7 +78,11 @@ def tally(trials: list[ModelResult]) -> str:
     if not any(trial.name or trial.variant for trial in trials):
         what = "deployment" if len(trials) == 1 else "deployments"
     parts = [f"{passed} of {len(trials)} {what} passed"]
-    for kind, told in (("unsupported", "unsupported here"), ("failure", "known to fail")):
+    for kind, told in (
+        ("unsupported", "unsupported here"),
+        ("failure", "known to fail"),
+        ("known_defect", "failed by known defects alone"),
+    ):
         count = sum(1 for trial in trials if trial.expected and trial.expected.kind == kind)
         parts += [f"{count} {told}"] if count else []
     return ", ".join(parts)

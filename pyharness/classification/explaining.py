@@ -27,7 +27,7 @@ _ENDED_RUN = {
     "lease": "run.lease_lost",
     "unfit_node": "run.not_begun",
 }
-_OUTDATED = ("unsupported", "expected_failure")
+_OUTDATED = ("unsupported", "expected_failure", "known_defects")
 _REQUESTS = ("http.", "request.")
 
 
@@ -45,7 +45,7 @@ def explain(report: Report, folder: Path, case: TestCase) -> None:
         rules = load()
         found = logs.read(report, folder, rules)
         times = [_explain(failure, report, rules, found) for failure in report.failures]
-        causes.settle(report.failures, times)
+        _tell_apart(report.failures, times)
         judge(report, found, case)
     except Exception as error:  # noqa: BLE001 (the run has to end in a report, and what was not judged is no pass)
         told = f"the run could not be explained: {type(error).__name__}: {error}"
@@ -53,12 +53,24 @@ def explain(report: Report, folder: Path, case: TestCase) -> None:
         report.failures.append(Failure(class_="test", check="run", evidence=told, hint=hint, rule="run.defect"))
 
 
+def _tell_apart(failures: list[Failure], times: list[float | None]) -> None:
+    """Put first causes first. A known defect explains nothing else, and stands behind all that counts."""
+    counted = [(failure, at) for failure, at in zip(failures, times, strict=True) if not failure.known]
+    ordered = [failure for failure, _at in counted]
+    causes.settle(ordered, [at for _failure, at in counted])
+    failures[:] = [*ordered, *(failure for failure in failures if failure.known)]
+
+
 def _explain(failure: Failure, report: Report, rules: Rules, found: list[Log]) -> float | None:
     """Explain one failure. Returns when the line was written that shows it; None where that is not known."""
     expected = next(
         (model.expected for model in report.models if model.expected and model.trial == failure.trial), None
     )
-    if expected:
+    if failure.known:
+        failure.rule = "declared.known_defect"
+        failure.line = failure.line or _where(failure.evidence, failure.trial, found)
+        return None
+    if expected and expected.kind != "known_defect":
         failure.rule = "declared.unsupported" if expected.kind == "unsupported" else "declared.known_failure"
         failure.line = failure.line or _where(failure.evidence, failure.trial, found)
         return None

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pyharness import yaml_text
-from pyharness.case import Expression  # noqa: TC001 (pydantic reads it)
+from pyharness.declared import Expression  # noqa: TC001 (pydantic reads it)
 from pyharness.errors import UsageError
 from pyharness.results import FailureClass  # noqa: TC001 (the same)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyharness.engines.dynamo import Dynamo
 from pyharness.engines.mooncake import Mooncake
 from pyharness.engines.sglang import SGLang
 from pyharness.engines.vllm import VLLM
@@ -12,7 +13,7 @@ from pyharness.errors import UsageError
 if TYPE_CHECKING:
     from pyharness.engines.base import Engine
 
-_ENGINES: dict[str, type[Engine]] = {"mooncake": Mooncake, "sglang": SGLang, "vllm": VLLM}
+_ENGINES: dict[str, type[Engine]] = {"dynamo": Dynamo, "mooncake": Mooncake, "sglang": SGLang, "vllm": VLLM}
 
 
 def engine(name: str) -> Engine:

@@ -36,8 +36,10 @@ def model(report: Report, green: Mapping[str, Any] | None, found: Sequence[Log])
     """
     document = report.to_json()
     sign, words = WORDS.get(report.verdict, ("?", report.verdict))
-    causes = [failure for failure in report.failures if not failure.consequence]
-    others = [failure for failure in report.failures if failure.consequence]
+    if report.defects_shown and report.verdict == "pass":
+        words = f"{words}{report.told_verdict.removeprefix(report.verdict)}"
+    causes = [failure for failure in report.failures if not failure.consequence and not failure.known]
+    others = [failure for failure in report.failures if failure.consequence and not failure.known]
     first = causes.pop(0) if causes else others.pop(0) if others else None
     return {
         "report": report,
@@ -54,6 +56,8 @@ def model(report: Report, green: Mapping[str, Any] | None, found: Sequence[Log])
             {"trial": trial, "served": trial.served, "checks": [_check(check) for check in trial.checks]}
             for trial in report.models
         ],
+        "faults": [{"trial": trial.trial, "it": fault} for trial in report.models for fault in trial.faults],
+        "fault_steps": _pretty([fault for trial in document["models"] for fault in trial["faults"]]),
         "run_checks": [_check(check) for check in report.checks],
         "requests": [event for event in report.timeline if event.kind == "request"],
         "exchanges": [log for log in found if log.name.endswith(_EXCHANGES)],

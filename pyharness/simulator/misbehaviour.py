@@ -68,6 +68,7 @@ MISBEHAVIOURS: Final[tuple[Misbehaviour, ...]] = (
     Misbehaviour("wrong-model", "Names another model in every answer, in /v1/models, /model_info and /metrics."),
     # Late or no answers.
     Misbehaviour("slow", "Delays each answer to an inference request.", Value.SECONDS),
+    Misbehaviour("paced", "Waits so long before each event of a stream but the first.", Value.SECONDS),
     Misbehaviour("hang-on-request", "Accepts inference requests and never answers them."),
     Misbehaviour("health-hangs", "Accepts /health and /health_generate and never answers them."),
     Misbehaviour("never-ready", "Listens, but answers 503 to /health and /health_generate for ever."),

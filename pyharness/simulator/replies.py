@@ -27,6 +27,7 @@ class Reply:
         body: The content, in the pieces in which a stream is sent.
         streamed: Whether the pieces go out one by one (chunked) or as one body with its length.
         complete: Whether all of it is sent; False: the connection breaks after half.
+        pause: Seconds before each piece of a stream but the first.
     """
 
     status: int
@@ -34,6 +35,7 @@ class Reply:
     body: tuple[bytes, ...]
     streamed: bool = False
     complete: bool = True
+    pause: float = 0.0
 
 
 def json_reply(content: Any, status: int = HTTPStatus.OK) -> Reply:

@@ -104,7 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if reply.streamed:
             pieces = reply.body if reply.complete else reply.body[: len(reply.body) // 2]
-            for piece in pieces:
+            for number, piece in enumerate(pieces):
+                threading.Event().wait(reply.pause if number else 0)
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                 self.wfile.flush()
             if reply.complete:

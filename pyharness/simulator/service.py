@@ -122,7 +122,7 @@ class Service:
             # Only now, with the KV cache handed over: a P/D router would otherwise wait for prefill first.
             return simulated_failure()
         reply = protocol.render(request, self._distorted(answer), name, seconds)
-        return spoiled(reply, self.misbehaving)
+        return replace(spoiled(reply, self.misbehaving), pause=self.misbehaving.seconds("paced"))
 
     def sent(self) -> None:
         """Take note that an inference request was answered."""

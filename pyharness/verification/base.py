@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from pyharness.deployment import Deployment
     from pyharness.engines.base import Engine
     from pyharness.exercise import Exchange
+    from pyharness.fault_record import FaultRecord
     from pyharness.results import FailureClass, TransportUse
+    from pyharness.streaming import Stream
     from pyharness.verification.node_probe import Nodes
 
 Evidence = dict[str, Any]
@@ -123,6 +125,13 @@ class Recorder:
         )
 
 
+def _stream(*asked: Any, **how: Any) -> Stream:
+    """Begin a stream that nobody keeps and nobody watches."""
+    from pyharness.streaming import Stream  # noqa: PLC0415 (its library takes its time, and few cases stream)
+
+    return Stream(*asked, **how)
+
+
 @dataclass(frozen=True)
 class Trial:
     """One deployment of a case on trial: what checks look at, and what they need for it.
@@ -138,6 +147,11 @@ class Trial:
         logs: folder for what the trial leaves.
         send: posts a body to a URL within a time in seconds, watches the services meanwhile, and keeps the exchange.
         happened: puts an event on the run's timeline: kind, text, at (seconds since the epoch) and where it was.
+        stream: begins a streaming request (see `sending.Sender.stream`).
+        faults: takes the record of each fault.
+        note: writes an event down in the run's journal, on the disk.
+        go_on: raises `Interrupted` when the run is to end.
+        lease: returns what a node's lease was given with, for what is started there; None where nothing is leased.
     """
 
     case: TestCase
@@ -150,6 +164,11 @@ class Trial:
     logs: Path
     send: Callable[[str, dict[str, Any], float], Exchange]
     happened: Callable[..., None] = lambda *_what, **_details: None
+    stream: Callable[..., Stream] = _stream
+    faults: list[FaultRecord] = field(default_factory=list)
+    note: Callable[..., None] = lambda *_what, **_details: None
+    go_on: Callable[[], None] = lambda: None
+    lease: Callable[[str], dict[str, Any] | None] = lambda _node: None
 
     @property
     def workload(self) -> dict[str, Any]:

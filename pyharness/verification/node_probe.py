@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from testinfra.utils.ansible_runner import AnsibleRunner
 
-from pyharness import redaction
+from pyharness import ahead, redaction
 from pyharness.errors import UsageError
 from pyharness.verification import probe_script
 
@@ -69,6 +69,11 @@ def _why_not(told: str) -> str:
     return " ".join(" ".join(filter(None, parts)).split())[:500]
 
 
+def _mark(service: Service) -> tuple[str, str, int, float]:
+    """Return what no other process of the run has."""
+    return service.node, service.name, service.pid, service.started_at
+
+
 class Nodes:
     """The nodes of an inventory, asked side by side.
 
@@ -84,14 +89,18 @@ class Nodes:
         self._silent: dict[str, float] = {}
         # Nodes that are this machine itself, known once the inventory has been read.
         self._here: frozenset[str] = frozenset()
-        # By process id: what took the place of a service that was ended on purpose; None while nothing has.
-        self._successors: dict[int, Service | None] = {}
+        # By a service's own mark: what took its place after it was ended on purpose; None while nothing has.
+        self._successors: dict[tuple[str, str, int, float], Service | None] = {}
 
     @cached_property
     def _runner(self) -> AnsibleRunner:
         # Not get_runner, which reads a path once and for all: the next run of this process has to see what is there
         # then.
-        return AnsibleRunner(self._inventory)
+        runner = AnsibleRunner(self._inventory)
+        known = ahead.inventory(self._inventory)
+        if known is not None:
+            runner.inventory = known
+        return runner
 
     def load(self) -> None:
         """Read the inventory.
@@ -256,7 +265,7 @@ class Nodes:
         lasting = set.intersection(*trees) if len(trees) == _PROBES_THAT_COUNT else set()
         pids = " ".join(str(pid) for pid in sorted({service.pid} | lasting))
         # Gone, or a zombie whose parent does not care.
-        alive = "grep -q '^State:[[:space:]]*[^ZX]' /proc/$p/status 2>/dev/null"
+        alive = "grep -q '^State:[[:space:]]*[^ZX[:space:]]' /proc/$p/status 2>/dev/null"
         return f"for p in {pids}; do {alive} || {{ echo {service.pid}; break; }}; done"
 
     def replaced(self, service: Service, successor: Service | None) -> None:
@@ -264,16 +273,21 @@ class Nodes:
 
         Args:
             service: as it was deployed, or as it was started again before.
-            successor: what runs in its place, and is looked at instead from now on; None while nothing does.
+            successor: what runs in its place, and is looked at from now on; None while nothing does; itself: it lives.
         """
-        self._successors[service.pid] = successor
+        self._successors[_mark(service)] = successor
+        if successor is not None and _mark(successor) == _mark(service):
+            del self._successors[_mark(service)]
 
     def current(self, service: Service) -> Service | None:
-        """Return what runs in the place of a service by now, mostly itself; None where it was ended on purpose."""
+        """Return what runs in the place of a service by now, mostly itself; None where nothing does on purpose.
+
+        It was ended, or it is one that was declared and not started.
+        """
         current: Service | None = service
-        while current is not None and current.pid in self._successors:
-            current = self._successors[current.pid]
-        return current
+        while current is not None and _mark(current) in self._successors:
+            current = self._successors[_mark(current)]
+        return current if current is not None and current.pid else None
 
     def silent(self, seconds: float) -> str | None:
         """Return a node that has not answered `ended` for that long; None if there is none."""

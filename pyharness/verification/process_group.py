@@ -80,7 +80,7 @@ def exercise(trial: Trial, lost: str) -> None:
     recorder.run("transport_used", lambda: links.as_asked(used, evidence, requested))
 
     number = next(rank for rank, service in ranks.items() if service.name == lost)
-    if not recorder.run("rank_killed", lambda: faults.kill(trial, ranks[number])):
+    if not recorder.run("rank_killed", lambda: faults.for_good(trial, faults.Kill(ranks[number]))):
         trial.skip(_AFTER_LOSS[1:], "no rank was lost")
         return
     left = {rank: service for rank, service in ranks.items() if rank != number}

@@ -57,9 +57,9 @@ def services_are_ours(trial: Trial, kinds: Collection[str] = SERVING) -> Evidenc
         kinds: the kinds of services that serve a model and say which.
     """
     deployment = trial.deployment
-    found = trial.nodes.probe(deployment.services)
+    found = trial.nodes.probe(deployment.running)
     evidence: dict[str, Any] = {}
-    for service in deployment.services:
+    for service in deployment.running:
         seen = found[service.node]["services"][service.name]
         process = seen["process"]
         if process is None or process["state"] == "Z":

@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from pyharness import paths
+from tests.rules.requires import BROWSER_VARIABLE, BROWSERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-# Names the browser, and makes one that is missing a failure.
-_VARIABLE = "DISAGG_E2E_BROWSER"
+# DISAGG_E2E_BROWSER names another one, and makes it an error that it is missing.
+requires = "chromium"
+
 PHONE = (360, 780)
 DESKTOP = (1280, 900)
 
@@ -47,14 +48,8 @@ class Opened:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Return the system's browser."""
-    wanted = os.environ.get(_VARIABLE)
-    program = next((found for name in ((wanted,) if wanted else _NAMES) if (found := shutil.which(name))), None)
-    if program is None and wanted:
-        pytest.fail(f"{_VARIABLE}={wanted}: there is no such program")
-    if program is None:
-        pytest.skip(
-            f"there is no {' or '.join(_NAMES)} here (Debian: apt-get install chromium); {_VARIABLE} names another"
-        )
+    wanted = os.environ.get(BROWSER_VARIABLE)
+    program = next(found for name in ((wanted,) if wanted else BROWSERS) if (found := shutil.which(name)))
     with sync_playwright() as driver:
         # As root, as in a container, it does not run in its sandbox. All that it opens are files that a test wrote.
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.post_merge,
-    pytest.mark.nightly,
     pytest.mark.e2e,
     pytest.mark.gpu_0,
     pytest.mark.harness,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyharness import paths
+from tests.fault_bench import fault_model, faults_at  # noqa: F401 (fixtures)
 
 
 @dataclass(frozen=True)

@@ -1,186 +1,269 @@
-"""Services of a run are killed and started again, and whoever watches over them knows of it."""
+"""Faults of real services: each takes effect, is proven, and is taken back; and whoever watches over services knows."""
 
 from __future__ import annotations
 
 import os
-import socket
+import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import testinfra
 
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
-from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import Supervisor
-from pyharness import faults
+from pyharness import exercise, faults
+from pyharness.fault_record import FaultTarget
+from pyharness.journal import faults_left
 from pyharness.verification.base import CheckFailed
-from pyharness.verification.node_probe import Nodes
 from pyharness.verification.waiting import until
-from tests.unit.builders import RUN, make_deployment, make_service, make_trial
+from tests.fault_bench import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-    from pyharness.deployment import Service
-    from pyharness.verification.base import Trial
+    from tests.fault_bench import FaultBench
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.integration, pytest.mark.gpu_0, pytest.mark.harness]
 
-MARKS = {node_state.RUN_VARIABLE: RUN, node_state.NODE_VARIABLE: "one", node_state.SERVICE_VARIABLE: "prefill"}
-ENDS_AT_ONCE = "import pathlib, sys; sys.exit('no more') if pathlib.Path('{flag}').exists() else None; "
-# A server with a child, as engines have them.
-SERVER = (
-    "import http.server, subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
-    "http.server.test(http.server.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
-)
+ALL_STEPS = ["precondition", "inject", "effect", "hold", "revert", "gone", "recovery"]
 
 
-class LocalNodes(Nodes):
-    """Nodes that are all this machine."""
-
-    def host(self, _name: str) -> testinfra.host.Host:
-        return testinfra.get_host("local://")
+def state_of(pid: int) -> str:
+    return str((node_state.process(pid) or {"state": "gone"})["state"])
 
 
-@pytest.fixture
-def trial() -> Trial:
-    """Return a trial whose nodes are this machine."""
-    return make_trial(LocalNodes(Path("nowhere")), make_deployment())  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Return a service under a supervisord of its own; it ends at once while there is a file `broken` in its folder."""
-    folder = tmp_path_factory.mktemp("f")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    supervisor = Supervisor(str(folder))
-    supervisor.write_config()
-    code = ENDS_AT_ONCE.format(flag=folder / "broken") + SERVER.format(port=port)
-    spec = {"command": [sys.executable, "-c", code], "environment": {"PATH": "/usr/bin:/bin", **MARKS}}
-    log = str(folder / "log")
-    supervisor.write_program(
-        "prefill", {**spec, "directory": str(folder), "log": log, "stop_signal": "KILL", "stop_grace": 1}
-    )
-    program = str(Path(sys.executable).with_name("supervisord"))
-    subprocess.run([program, "-c", str(supervisor.config)], check=True, capture_output=True, timeout=30)
-    assert supervisor.wait_up(10)
-    found = supervisor.status("prefill")
-    assert found is not None
-    url = f"http://127.0.0.1:{port}"
-    made = make_service("prefill", pid=found["pid"], run_dir=str(folder), log=log, url=url, ready_url=url)
-    deadline = time.monotonic() + 20
-    while len(node_state.tree(made.pid)) < 2:
-        assert time.monotonic() < deadline, Path(log).read_text()
-        time.sleep(0.05)
-    yield made
-    supervisor.rpc.shutdown()
-    for left in node_state.run_processes(RUN):
-        os.kill(left["pid"], 9)
-
-
-def test_a_killed_service_is_gone_with_its_children_and_no_crash(trial: Trial, service: Service) -> None:
+def test_a_killed_service_is_gone_with_its_children_and_comes_back(faults_at: FaultBench) -> None:
+    service, trial = faults_at.service("leave-child"), faults_at.trial
     pids = node_state.tree(service.pid)
-    evidence = faults.kill(trial, service)
-
-    assert sorted(evidence["pids"]) == sorted(pids)
-    assert evidence["gone_after_seconds"] < 5
-    assert [
-        node_state.process(pid) for pid in pids if (node_state.process(pid) or {"state": "Z"})["state"] != "Z"
-    ] == []
-    assert trial.nodes.ended([service]) == []
-
-
-def test_it_comes_back_as_it_was_and_is_watched_again(trial: Trial, service: Service) -> None:
-    with faults.killed(trial, service) as outage:
+    assert len(pids) > 1
+    with faults.injected(trial, faults.Kill(service), limit_seconds=20) as hold:
+        assert sorted(hold.evidence["pids"]) == sorted(pids)
+        assert {state_of(pid) for pid in pids} <= {"gone", "Z"}
         assert trial.nodes.current(service) is None
-    back = outage.successor
-    assert back is not None
-    assert back.pid != service.pid
-    assert node_state.process(back.pid)["run"] == RUN  # type: ignore[index]
-    assert back.ready_at is not None
-    assert trial.nodes.current(service) == back.model_copy(update={"ready_at": None})
+        assert trial.nodes.ended([service]) == []
+        assert [note["step"] for note in faults_at.noted] == ["inject"]
 
-    os.kill(back.pid, 9)
+    assert [step.step for step in faults_at.record.steps] == ALL_STEPS
+    assert set(faults_at.steps().values()) == {"ok"}
+    assert faults_at.record.proven
+    assert faults_at.record.reverted
+    assert hold.recovery_seconds is not None
+    assert 0 < hold.recovery_seconds < 20
+    assert hold.successor is not None
+    assert hold.successor.ready_at is not None
+    assert trial.nodes.current(service).pid == hold.successor.pid != service.pid  # type: ignore[union-attr]
+    assert node_state.process(hold.successor.pid)["run"] == faults_at.run  # type: ignore[index]
+    assert faults_left(faults_at.noted) == []
+    assert [kind for kind, _text in faults_at.happened] == ["stop", "start", "fault", "ready"]
+
+    os.kill(hold.successor.pid, 9)
     assert until(lambda: trial.nodes.ended([service]), 5)[0]
 
 
-def test_it_can_be_killed_again_by_the_name_it_had(trial: Trial, service: Service) -> None:
-    with faults.killed(trial, service) as first:
+def test_it_can_be_killed_again_by_the_name_it_had(faults_at: FaultBench) -> None:
+    service = faults_at.service()
+    with faults.injected(faults_at.trial, faults.Kill(service)) as first:
         pass
-    with faults.killed(trial, service) as second:
-        pass
+    evidence = faults.for_good(faults_at.trial, faults.Kill(service))
     assert first.successor is not None
-    assert first.successor.pid in second.evidence["pids"]
+    assert first.successor.pid in evidence["pids"]
+    assert faults_at.trial.nodes.current(service) is None
+    assert faults_at.trial.nodes.ended([service]) == []
+    assert faults_left(faults_at.noted) != []
 
 
-def test_what_has_ended_by_itself_cannot_be_killed(trial: Trial, service: Service) -> None:
-    os.kill(service.pid, 9)
-    assert until(lambda: trial.nodes.ended([service]), 5)[0]
-    with pytest.raises(CheckFailed, match="was to be killed, and is not there any more"):
-        faults.kill(trial, service)
+def test_a_killed_service_breaks_its_streams_off(faults_at: FaultBench) -> None:
+    service = faults_at.service("paced=0.2")
+    stream = ask(service, 60)
+    assert stream.wait_events(2, 10)
+    faults.for_good(faults_at.trial, faults.Kill(service))
+    told = stream.result()
+    assert told.ending == "truncated"
+    assert not told.complete
 
 
-def test_a_process_of_others_is_not_touched(trial: Trial, service: Service) -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
-        with pytest.raises(CheckFailed, match="is not there any more"):
-            faults.kill(trial, service.model_copy(update={"pid": stranger.pid}))
-        assert stranger.poll() is None
-        stranger.kill()
+def test_a_terminated_service_says_how_it_ended(faults_at: FaultBench) -> None:
+    service = faults_at.service()
+    with faults.injected(faults_at.trial, faults.Terminate(service, drain_seconds=10)) as hold:
+        assert hold.evidence["exit_code"] == 0
+        assert hold.evidence["signal"] is None
+        assert hold.evidence["gone_after_seconds"] < 10
+    assert hold.successor is not None
+    evidence = faults.for_good(faults_at.trial, faults.Kill(service))
+    assert evidence["pids"] == [hold.successor.pid]
 
 
-def test_one_that_does_not_come_back_is_told_with_its_last_words(trial: Trial, service: Service) -> None:
-    Path(service.run_dir, "broken").touch()
-    told = r"killed and started again, and ended again(.|\n)*no more"
-    with pytest.raises(CheckFailed, match=told), faults.killed(trial, service):
-        pass
+def test_one_that_dies_of_sigterm_says_that_too(faults_at: FaultBench) -> None:
+    service = faults_at.service()
+    os.kill(service.pid, signal.SIGSTOP)
+    fault = faults.Terminate(service, drain_seconds=10, back=False)
+    fault.precondition(faults_at.trial)
+    os.kill(service.pid, signal.SIGKILL)
+    fault.inject(faults_at.trial)
+    assert fault.effect(faults_at.trial)["signal"] == "SIGKILL"
 
 
-def test_a_failure_while_it_is_away_is_told_and_it_comes_back_all_the_same(trial: Trial, service: Service) -> None:
-    with pytest.raises(CheckFailed, match="lost"), faults.killed(trial, service):
-        raise CheckFailed("lost", hint="none")
-    assert trial.nodes.current(service) is not None
+def test_a_stalled_service_stands_still_and_goes_on(faults_at: FaultBench) -> None:
+    service = faults_at.service("leave-child", "paced=0.1")
+    stream = ask(service, 40)
+    assert stream.wait_events(2, 10)
+    with faults.injected(faults_at.trial, faults.Stall(service), limit_seconds=10) as hold:
+        pids = node_state.tree(service.pid)
+        assert {state_of(pid) for pid in pids} == {"T"}
+        assert len(hold.evidence["states"]) == len(pids) > 1
+        count = len(stream.events)
+        assert not stream.wait_events(count + 1, 0.3)
+    assert "T" not in {state_of(pid) for pid in pids}
+    told = stream.result()
+    assert told.complete
+    assert (told.gap_around(hold.proven_at) or 0) > 1
+    assert hold.recovery_seconds is not None
+    assert hold.successor is None
+
+
+def test_an_outage_is_over_when_the_data_is_back(faults_at: FaultBench) -> None:
+    service = faults_at.service()
+
+    def data() -> object:
+        return exercise.get(f"{service.url}/v1/models", 2).json()["data"][0]["id"]
+
+    with faults.injected(faults_at.trial, faults.Outage(service, data)) as hold:
+        assert exercise.get(service.ready_url, 1).status is None
+    assert hold.recovery_seconds is not None
+    assert faults_at.record.steps[0].evidence["data"] == "'tiny'"
+
+
+def test_a_declared_service_joins_and_leaves(faults_at: FaultBench) -> None:
+    service, trial = faults_at.service(started=False), faults_at.trial
+    assert trial.nodes.current(service) is None
     assert trial.nodes.ended([service]) == []
+    with faults.injected(trial, faults.Start(service, back=True)) as hold:
+        running = trial.nodes.current(service)
+        assert running is not None
+        assert hold.evidence["ready"]
+        assert exercise.get(service.ready_url, 1).status == 200
+    assert trial.nodes.current(service) is None
+    assert state_of(running.pid) in ("gone", "Z")
+
+    faults.for_good(trial, faults.Start(service))
+    again = trial.nodes.current(service)
+    assert again is not None
+    with faults.injected(trial, faults.Terminate(again, back=False)):
+        pass
+    assert trial.nodes.current(service) is None
+
+
+def test_a_client_goes_away_and_the_kernel_says_so(faults_at: FaultBench) -> None:
+    service = faults_at.service("paced=0.1")
+    stream = ask(service, 100)
+    assert stream.wait_events(2, 10)
+    with faults.injected(faults_at.trial, faults.Cancel(stream, service)) as hold:
+        assert hold.evidence["closed"]
+    told = stream.result()
+    assert told.ending == "cancelled"
+    assert 2 <= len(told.events) < 50
+    assert faults_at.record.targets[0].address == f"127.0.0.1:{stream.address[1]}"  # type: ignore[index]
+    assert faults_at.record.reverted is None
+
+
+def test_what_a_fault_leads_to_is_waited_for_from_its_injection(faults_at: FaultBench) -> None:
+    service = faults_at.service()
+    asked: list[int] = []
+
+    def noticed() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    fault = faults.Terminate(service, back=False)
+    with faults.injected(faults_at.trial, fault, limit_seconds=10, recovered=noticed) as hold:
+        assert asked == []
+    assert hold.recovery_seconds is not None
+    assert 0.3 < hold.recovery_seconds < 10
 
 
 DOCKER = """#!/bin/sh
 # One container, whose first process is a server of this machine.
 case "$1" in
-  kill) kill -9 "$(cat {folder}/pid)" ;;
-  start) setsid {python} -c "{code}" >/dev/null 2>&1 & echo $! > {folder}/pid ;;
-  inspect) echo "{{\\"Pid\\": $(cat {folder}/pid), \\"Running\\": true}}" ;;
+  kill) if [ "$2" = --signal ]; then kill -"$3" "$(cat {folder}/pid)"; else kill -9 "$(cat {folder}/pid)"; fi ;;
+  pause) kill -STOP "$(cat {folder}/pid)"; touch {folder}/paused ;;
+  unpause) kill -CONT "$(cat {folder}/pid)"; rm {folder}/paused ;;
+  start) setsid {command} >/dev/null 2>&1 & echo $! > {folder}/pid ;;
+  inspect)
+    if [ -e {folder}/paused ]; then status=paused
+    elif grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$(cat {folder}/pid)/status" 2>/dev/null; then status=running
+    else status=exited; fi
+    echo "{{\\"Pid\\": $(cat {folder}/pid), \\"Status\\": \\"$status\\", \\"ExitCode\\": 143}}" ;;
   logs) echo its last words ;;
 esac
 """
 
 
-def test_a_container_is_killed_and_started_by_its_engine(
-    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_container_is_killed_stalled_and_terminated_by_its_engine(
+    faults_at: FaultBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{(port := probe.getsockname()[1])}"
+    within, trial = faults_at.service(started=False), faults_at.trial
     program = tmp_path / "docker"
-    program.write_text(DOCKER.format(folder=tmp_path, python=sys.executable, code=SERVER.format(port=port)))
+    serve = f"{sys.executable} -m pyharness.simulator serve --role single --host 127.0.0.1 --port {within.port}"
+    serve += f" --model-path {faults_at.model} --served-model-name tiny"
+    program.write_text(DOCKER.format(folder=tmp_path, command=serve))
     program.chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name, value in MARKS.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(node_state.RUN_VARIABLE, faults_at.run)
     subprocess.run([program, "start"], check=True)
-    first = int((tmp_path / "pid").read_text())
-    container = make_service(
-        "prefill", pid=first, url=url, ready_url=url, container={"name": "c1"}, run_dir=str(tmp_path), log="none"
+    container = within.model_copy(
+        update={"pid": int((tmp_path / "pid").read_text()), "container": {"name": "c1"}, "started_at": 1.0}
     )
-    assert until(lambda: len(node_state.tree(first)) == 2, 10)[0]
-    try:
-        with faults.killed(trial, container) as outage:
-            assert len(outage.evidence["pids"]) == 2
-        assert outage.successor is not None
-        assert outage.successor.pid == int((tmp_path / "pid").read_text()) != first
-    finally:
-        for left in node_state.run_processes(RUN):
-            os.kill(left["pid"], 9)
+    assert until(lambda: exercise.get(container.ready_url, 1).status == 200, 20)[0]
+
+    with faults.injected(trial, faults.Kill(container)) as hold:
+        pass
+    assert hold.successor is not None
+    assert hold.successor.pid == int((tmp_path / "pid").read_text()) != container.pid
+    with faults.injected(trial, faults.Stall(container)) as hold:
+        assert hold.evidence["container"] == "paused"
+    with faults.injected(trial, faults.Terminate(container, back=False)) as hold:
+        assert hold.evidence["signal"] == "SIGTERM"
+    assert trial.nodes.current(container) is None
+
+
+def test_a_process_of_others_is_not_touched(faults_at: FaultBench) -> None:
+    service = faults_at.service()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        for kind in (faults.Kill, faults.Stall, faults.Terminate):
+            with pytest.raises(CheckFailed, match="is not there any more"):
+                faults.for_good(faults_at.trial, kind(service.model_copy(update={"pid": stranger.pid})))
+        assert stranger.poll() is None
+        assert state_of(stranger.pid) == "S"
+        stranger.kill()
+
+
+def test_a_fault_need_not_be_one_services(faults_at: FaultBench) -> None:
+    """A fault of a verification's own, such as a cut between two addresses, goes the same way."""
+    cut: list[str] = []
+
+    class Cut(faults.Fault):
+        name = "cut"
+        outlives = True
+
+        @property
+        def targets(self) -> list[FaultTarget]:
+            return [FaultTarget(node="one", address="127.0.0.41"), FaultTarget(node="two", address="127.0.0.42")]
+
+        def precondition(self, _trial: object) -> dict[str, object]:
+            return {"reached": not cut}
+
+        def inject(self, _trial: object) -> dict[str, object]:
+            cut.append("there")
+            return {}
+
+        def effect(self, _trial: object) -> dict[str, object]:
+            return {"reached": not cut}
+
+        def revert(self, _trial: object) -> dict[str, object]:
+            cut.clear()
+            return {}
+
+    with faults.injected(faults_at.trial, Cut(), limit_seconds=1, recovered=lambda: not cut) as hold:
+        assert hold.evidence["target"] == "127.0.0.41 on one, 127.0.0.42 on two"
+    assert set(faults_at.steps().values()) == {"ok"}
+    assert [target.address for target in faults_at.record.targets] == ["127.0.0.41", "127.0.0.42"]

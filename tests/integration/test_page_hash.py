@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Environment
 
 pytestmark = [pytest.mark.post_merge, pytest.mark.integration, pytest.mark.gpu_0, pytest.mark.sglang]
+requires = ["sglang", "ninja"]
 
 STAND_INS = Path(__file__).parents[2] / "ansible_collections/disagg/e2e/roles/engine_env/files/sglang-cpu/path"
 PROGRAM = """
@@ -38,7 +38,6 @@ print("the same")
 """
 
 
-@pytest.mark.skipif(not shutil.which("c++") or not shutil.which("ninja"), reason="needs a C++ compiler and ninja")
 def test_both_give_the_same_names(sglang_environment: Environment, tmp_path: Path) -> None:
     program = PROGRAM.replace("FILE", repr(str(STAND_INS / "sglang_cpu_ext" / "page_hash.py")))
     variables = {"PYTHONPATH": str(STAND_INS), "TORCH_EXTENSIONS_DIR": str(tmp_path), "SGLANG_USE_CPU_ENGINE": "1"}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Environment
 
 pytestmark = [pytest.mark.post_merge, pytest.mark.integration, pytest.mark.gpu_0, pytest.mark.sglang]
+requires = "sglang"
 
 ROLES = Path(__file__).parents[2] / "ansible_collections/disagg/e2e/roles"
 STAND_INS = ROLES / "engine_env/files/sglang-cpu/path"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Environment
 
 pytestmark = [pytest.mark.post_merge, pytest.mark.integration, pytest.mark.gpu_0, pytest.mark.vllm]
+requires = "vllm"
 
 ADAPTED = Path(__file__).parents[2] / "ansible_collections/disagg/e2e/roles/engine_env/files/vllm-cpu/path"
 

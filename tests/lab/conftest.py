@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
+requires = "docker"
+
 
 @pytest.fixture(scope="session")
 def docker_client() -> DockerClient:

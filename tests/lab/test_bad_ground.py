@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyharness.lab.model import Lab
     from pyharness.results import Failure, Report
 
-pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.harness]
+pytestmark = [pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.harness]
 
 CASE = "test_1p1d_erdma"
 LAB = paths.INVENTORIES / "lab"
@@ -80,6 +80,7 @@ def line(failure: Failure) -> str:
     return f"{failure.evidence}; {failure.hint}"
 
 
+@pytest.mark.nightly
 def test_a_key_that_the_host_does_not_take(inventory: Callable[..., Path], tmp_path: Path) -> None:
     key = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
@@ -98,6 +99,7 @@ def test_a_host_key_that_is_not_known(inventory: Callable[..., Path], tmp_path: 
     )
 
 
+@pytest.mark.nightly
 def test_a_host_that_is_down(inventory: Callable[..., Path], tmp_path: Path) -> None:
     report = refused(
         inventory(decode="198.18.77.99"), tmp_path / "r", "lab-2 cannot be reached: there is no way to its address"
@@ -105,6 +107,7 @@ def test_a_host_that_is_down(inventory: Callable[..., Path], tmp_path: Path) -> 
     assert "see whether the host is up" in report.failures[0].hint
 
 
+@pytest.mark.nightly
 def test_a_user_who_may_not_use_sudo(
     inventory: Callable[..., Path],
     tmp_path: Path,
@@ -115,6 +118,7 @@ def test_a_user_who_may_not_use_sudo(
     refused(inventory(decode="198.18.77.191"), tmp_path / "r", "lab-2 cannot be worked on: sudo")
 
 
+@pytest.mark.nightly
 def test_a_disk_that_is_full(
     inventory: Callable[..., Path],
     tmp_path: Path,
@@ -130,6 +134,7 @@ def test_a_disk_that_is_full(
     )
 
 
+@pytest.mark.nightly
 def test_apts_lock_that_is_held(
     inventory: Callable[..., Path],
     tmp_path: Path,
@@ -148,6 +153,7 @@ def test_apts_lock_that_is_held(
     assert "python3" in line(report.failures[0]), "the holder is not named"
 
 
+@pytest.mark.nightly
 def test_a_registry_that_refuses(tmp_path: Path, lab: Lab) -> None:
     assert lab
     report = refused(LAB, tmp_path, "198.18.77.5:5999", disagg_image="198.18.77.5:5999/disagg/none:1", image_retries=1)
@@ -160,17 +166,20 @@ def test_a_digest_that_the_registry_does_not_have(tmp_path: Path, lab_descriptio
     refused(LAB, tmp_path, "check name, tag or digest", disagg_image=image)
 
 
+@pytest.mark.nightly
 def test_memory_that_may_not_be_locked_and_rdma_that_is_not_there(tmp_path: Path, lab: Lab) -> None:
     assert lab
     report = refused(LAB, tmp_path, "memlock|locked", disagg_transport="rdma")
     assert "lab-" in report.failures[0].evidence
 
 
+@pytest.mark.nightly
 def test_rdma_is_asked_for_and_only_tcp_is_there(tmp_path: Path, lab: Lab) -> None:
     assert lab
     refused(LAB, tmp_path, "lab-[12]: .*no RDMA device", disagg_transport="rdma", node_memlock=0)
 
 
+@pytest.mark.nightly
 def test_a_wheel_that_is_not_what_its_digest_says(tmp_path: Path, lab: Lab) -> None:
     """Nothing secret of its URL is told either, or kept."""
     assert lab

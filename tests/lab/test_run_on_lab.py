@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyharness.lab.model import Lab
     from pyharness.results import Report
 
-pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.harness]
+pytestmark = [pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.harness]
 
 CASE = "test_1p1d_erdma"
 QWEN = "Qwen/Qwen3-8B"
@@ -72,6 +72,7 @@ def test_the_whole_way_passes_and_its_second_provisioning_changes_nothing(
     assert not remembers(second)
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("lab")
 def test_each_service_is_a_container_of_its_run_without_rights_over_the_host(
     docker_client: DockerClient, tmp_path: Path
@@ -146,7 +147,11 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.pre_merge if name == "sshd_gone" else ()) for name in FAULTS]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.pre_merge if name == "sshd_gone" else pytest.mark.nightly)
+        for name in FAULTS
+    ],
 )
 def test_a_fault_of_the_ground_is_an_error_and_what_is_left_is_remembered(
     name: str, docker_client: DockerClient, lab: Lab, tmp_path: Path

@@ -15,6 +15,7 @@ from ansible_collections.disagg.e2e.plugins.module_utils import node_state
 from pyharness import paths
 from pyharness.lifecycle import run_case
 from pyharness.options import Options
+from tests.fault_bench import fault_model, faults_at  # noqa: F401 (fixtures)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +111,12 @@ def _site(tmp_path: Path, request: pytest.FixtureRequest, source: str) -> Iterat
     site = Site(inventory, tmp_path / "results", prefill, decode, request.node.name)
     yield site
     assert site.left() == []
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Have the model that a site's runs serve before the first of them."""
+    if "site" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.needs_model(QWEN))
 
 
 @pytest.fixture(autouse=True)

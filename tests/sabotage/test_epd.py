@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.sabotage.conftest import Site
 
 pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.sglang]
+requires = "sglang"
 
 CASE = "test_epd_sglang"
 ZMQ = ("zmq",)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.sabotage.conftest import Site
 
 pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.sglang]
+requires = "sglang"
 
 CASE = "test_hicache_storage_mooncake_backend"
 QWEN, MLA = "Qwen/Qwen3-8B", "deepseek-ai/DeepSeek-V2-Lite"

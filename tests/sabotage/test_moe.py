@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.sabotage.conftest import Site
 
 pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.mooncake]
+requires = "sglang"
 
 CASE = "test_moe_mooncake"
 # Small and quick: what is tested is that a check fails. Mooncake's decision comes four seconds after a failure.

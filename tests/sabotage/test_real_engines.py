@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.sabotage.conftest import Site
 
 pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.sglang]
+requires = "sglang"
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (looked at, not written to)
 MLA = "deepseek-ai/DeepSeek-V2-Lite"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.sabotage.conftest import Site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.harness]
+requires = "sshd"
 
 PHASES = ("provision", "deploy", "verify", "exercise", "teardown")
 

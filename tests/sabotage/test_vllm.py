@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.sabotage.conftest import Site
 
 pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.vllm]
+requires = "vllm"
 
 CASE = "test_vllm_1p1d_erdma"
 

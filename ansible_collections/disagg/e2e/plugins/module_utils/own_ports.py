@@ -11,7 +11,7 @@ from typing import Mapping, Sequence
 
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
 
-# What programs say that cannot bind: the C library's words (EADDRINUSE), as Go, Rust and Python have them, or Dynamo's own.
+# What programs say that cannot bind: the C library's words (EADDRINUSE), as most have them, or Dynamo's own.
 _IN_USE = re.compile(r"address (?:is )?already in use|EADDRINUSE|port \d+ (?:is )?already in use", re.IGNORECASE)
 _LAST_LINES = 3
 
@@ -37,11 +37,16 @@ def seen(leased: Mapping[str, int], pid: int, lines: Sequence[str]) -> Seen:
         pid: its first process; 0 where it has ended.
         lines: what it said last.
     """
-    listening = [entry for entry in node_state.tcp_sockets() if entry["port"] in set(leased.values())]
+    ports = set(leased.values())
+    listening = [entry for entry in node_state.tcp_sockets() if entry["port"] in ports]
     own = {inode for member in (node_state.tree(pid) if pid else []) for inode in node_state.socket_inodes(member)}
     # Sockets that cannot be looked at (of a container, without root's rights) may be its own.
     unknown = bool(pid) and not own
     by_port = {entry["port"]: unknown or entry["inode"] in own for entry in listening}
+    if not all(by_port.values()):
+        # What it has closed between the two looks was its own, and is nobody's now.
+        there = {entry["inode"] for entry in node_state.tcp_sockets() if entry["port"] in ports}
+        by_port = {entry["port"]: by_port[entry["port"]] for entry in listening if entry["inode"] in there}
     missing = [name for name, port in leased.items() if not by_port.get(port)]
     taken = [name for name in missing if leased[name] in by_port]
     if not taken:

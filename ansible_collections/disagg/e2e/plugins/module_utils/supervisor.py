@@ -111,7 +111,8 @@ class Supervisor:
 
         Args:
             name: the service's name.
-            spec: command (list), environment, directory, log, stop_signal, stop_grace (seconds).
+            spec: command (list), environment, directory, log, stop_signal, stop_grace (seconds), start (false: only
+                declared; true where it does not say).
 
         Raises:
             ValueError: supervisor's format cannot hold a word of it; the text says which.
@@ -119,6 +120,7 @@ class Supervisor:
         for word in spec["command"]:
             if "\n" in word or "\r" in word:
                 raise ValueError(f"command of {name}: {word!r} holds a line break, which supervisor cannot take")
+        autostart = "true" if spec.get("start", True) else "false"
         variables = ",".join(f"{key}={_quoted(key, value)}" for key, value in sorted(spec["environment"].items()))
         path = self.programs / f"{name}.conf"
         path.touch(mode=0o600)  # before the text is there: an environment may hold a token
@@ -128,7 +130,7 @@ class Supervisor:
             f"directory={_percent(spec['directory'])}\nstdout_logfile={_percent(_percent(spec['log']))}\n"
             "redirect_stderr=true\nstdout_logfile_maxbytes=0\n"
             # A service that ends is evidence. Nobody restarts it, and there is no "it ran for a second" to wait for.
-            "autostart=true\nautorestart=false\nstartsecs=0\nstartretries=0\n"
+            f"autostart={autostart}\nautorestart=false\nstartsecs=0\nstartretries=0\n"
             f"stopsignal={spec['stop_signal']}\nstopwaitsecs={spec['stop_grace']}\nkillasgroup=true\n"
         )
 

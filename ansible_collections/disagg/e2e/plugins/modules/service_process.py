@@ -259,6 +259,7 @@ def main() -> None:
             _remove(supervisor, parameters["run"], parameters["node"], name)
             if parameters["start"]:
                 service_journal.note(parameters["log"], parameters["node"], name, parameters["command"])
+            Path(parameters["log"]).parent.mkdir(parents=True, exist_ok=True)
             supervisor.write_program(name, spec)
             record.touch(mode=0o600)
             record.write_text(json.dumps(spec))

@@ -1,0 +1,1 @@
+"""Checks of Dynamo: its OpenAI surface, its router, its prefill and decode workers."""

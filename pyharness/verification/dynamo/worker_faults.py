@@ -1,0 +1,311 @@
+"""Workers that are killed, drained and stopped, and clients that leave: what streams and other requests have of it.
+
+Every check makes its fault by the fault library, and has short requests made all the time (`pulse`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyharness import exercise, faults
+from pyharness.verification.base import CheckFailed, Evidence
+from pyharness.verification.dynamo import asking, metrics, streams
+from pyharness.verification.dynamo.pulse import Pulse, errors_bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyharness.deployment import Service
+    from pyharness.streamed import Streamed
+    from pyharness.streaming import Stream
+    from pyharness.verification.base import Trial
+
+# Of a frontend: streams that it has moved to another worker, by migration_type (ongoing_request, new_request).
+MIGRATIONS = "dynamo_frontend_model_migration_total"
+_LOOK_SECONDS = 0.02
+_METRICS_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A stream whose worker was killed under it, and that went on.
+
+    Attributes:
+        told: what came of it.
+        prompt_tokens: how many its prompt has.
+        victim: id of the worker that was killed.
+    """
+
+    told: Streamed
+    prompt_tokens: int
+    victim: int
+
+
+def answers(trial: Trial, service: Service) -> bool:
+    """Return whether requests are answered, and this worker, as it runs now, answers some of them.
+
+    Raises:
+        CheckFailed: one is not answered.
+    """
+    ids = {name: number for number, name in metrics.worker_ids(trial).items()}
+    if service.name not in ids:
+        return False
+    # A router that takes turns comes to each of them; one that looks at their load does as well, when they are idle.
+    for _turn in range(2 * len(ids)):
+        done = asking.ask(trial, asking.prompt(f"answers {time.monotonic()}", 16), 1)
+        reply = asking.reply(done)
+        if ids[service.name] in (reply.decode, reply.prefill):
+            return True
+    return False
+
+
+def works(trial: Trial, service: Service, stream: Stream) -> bool:
+    """Return whether a worker works: it serves that stream, while this is under way, and answers requests afterwards.
+
+    Raises:
+        CheckFailed: a request is not answered.
+    """
+    return not stream.is_over or answers(trial, service)
+
+
+def migrations(trial: Trial) -> int:
+    """Return how many streams that were under way the frontend has moved to other workers.
+
+    Raises:
+        CheckFailed: it gives no metrics.
+    """
+    (frontend,) = trial.deployment.of_kind("frontend")
+    return metrics.read(frontend).total(MIGRATIONS, migration_type="ongoing_request")
+
+
+def named_right(moved: Moved) -> Evidence:
+    """Check that the last events of a stream that has moved do not name the worker that was killed.
+
+    Raises:
+        CheckFailed: they do.
+    """
+    last = streams.server(moved.told.events)
+    evidence: Evidence = {"killed": moved.victim, "named_last": last}
+    if last == moved.victim:
+        raise CheckFailed(
+            "the last events of a stream that has moved name the worker that was killed",
+            evidence,
+            hint="nvext.worker_id of its events; the frontend logs `Conflicting request tracker write`",
+        )
+    return evidence
+
+
+def kill_survived(trial: Trial, seed: str, moved: list[Moved]) -> Evidence:
+    """Check that a stream whose worker is killed is whole, after a short gap, and that no other request fails.
+
+    Args:
+        trial: whose workers.
+        seed: of the prompt.
+        moved: takes the stream, for checks that follow.
+    """
+    load = trial.workload
+    before = migrations(trial)
+    stream = streams.begin(trial, seed, int(load["stream_tokens"]))
+    victim = streams.under_way(trial, stream)
+    with (
+        Pulse(trial) as pulse,
+        faults.injected(
+            trial,
+            faults.Kill(victim),
+            limit_seconds=float(load["recovery_seconds"]),
+            recovered=lambda: works(trial, victim, stream),
+        ) as hold,
+    ):
+        told = stream.result()
+        evidence = streams.whole(told, int(load["stream_tokens"]))
+        gap = streams.gap_of(told, hold.injected_at)
+        evidence |= {"gap_milliseconds": round(1000 * gap), "migrations": migrations(trial) - before}
+        if not evidence["migrations"]:
+            raise faults.FaultFailed(
+                f"{victim.name} was killed, and the frontend has moved no stream: it was over before",
+                evidence,
+                hint="ask for more tokens (workload.stream_tokens)",
+            )
+        moved.append(Moved(told, len(told.request["prompt"]), streams.server(told.events[:1]) or 0))
+        if gap > float(load["gap_seconds"]):
+            raise CheckFailed(
+                f"the stream stood still for {gap:g} s when its worker was killed; {load['gap_seconds']} s are allowed",
+                evidence,
+                hint="the frontend's log has the migration",
+            )
+    evidence |= errors_bounded(pulse.between(hold.injected_at), 0, "from the kill to the recovery")
+    return {**evidence, "fault": hold.evidence}
+
+
+def kill_told(trial: Trial, seed: str) -> Evidence:
+    """Check that without migration a stream whose worker is killed says so, and that few other requests fail."""
+    load = trial.workload
+    stream = streams.begin(trial, seed, int(load["stream_tokens"]))
+    victim = streams.under_way(trial, stream)
+    with (
+        Pulse(trial) as pulse,
+        faults.injected(
+            trial,
+            faults.Kill(victim),
+            limit_seconds=float(load["recovery_seconds"]),
+            recovered=lambda: works(trial, victim, stream),
+        ) as hold,
+    ):
+        told = stream.result()
+        evidence = streams.told_of_loss(told, int(load["stream_tokens"]))
+    evidence |= errors_bounded(
+        pulse.between(hold.injected_at), int(load["failures_without_migration"]), "from the kill to the recovery"
+    )
+    return {**evidence, "fault": hold.evidence}
+
+
+def drains(trial: Trial, seed: str) -> Evidence:
+    """Check that a worker asked to end lets its streams end whole, takes nothing new, and is gone in time."""
+    load = trial.workload
+    tokens = int(load["stream_tokens"])
+    ours = [streams.begin(trial, f"{seed} {number}", tokens) for number in range(2 * len(metrics.workers(trial)))]
+    servers = [streams.under_way(trial, stream) for stream in ours]
+    leaving = servers[0]
+    number = next(number for number, name in metrics.worker_ids(trial).items() if name == leaving.name)
+    with (
+        Pulse(trial) as pulse,
+        faults.injected(
+            trial,
+            faults.Terminate(leaving, drain_seconds=float(load["drain_seconds"])),
+            limit_seconds=float(load["recovery_seconds"]),
+            recovered=lambda: works(trial, leaving, ours[0]),
+        ) as hold,
+    ):
+        whole = [streams.whole(stream.result(), tokens) for stream in ours]
+        late = [beat for beat in pulse.between(hold.proven_at) if beat.worker == number]
+    evidence = errors_bounded(pulse.between(hold.injected_at), 0, "from SIGTERM to the recovery")
+    evidence["streams_whole"] = len(whole)
+    evidence["of_the_leaving_worker"] = sum(service.name == leaving.name for service in servers)
+    if late:
+        raise CheckFailed(
+            f"{leaving.name} has ended, and {len(late)} requests that were sent afterwards say that it answered them",
+            evidence,
+            hint="see the frontend's log, and whose id it is",
+        )
+    return {**evidence, "fault": hold.evidence}
+
+
+def stall_survived(trial: Trial, seed: str) -> Evidence:
+    """Check that with a time-out of the backend's stream a stopped worker's stream moves on, and it takes part again."""
+    load = trial.workload
+    stream = streams.begin(trial, seed, int(load["stream_tokens"]))
+    stopped = streams.under_way(trial, stream)
+    with (
+        Pulse(trial) as pulse,
+        faults.injected(
+            trial,
+            faults.Stall(stopped),
+            limit_seconds=float(load["rejoin_seconds"]),
+            recovered=lambda: works(trial, stopped, stream),
+        ) as hold,
+    ):
+        told = stream.result()
+        evidence = streams.whole(told, int(load["stream_tokens"]))
+        gap = streams.gap_of(told, hold.injected_at)
+        evidence["gap_milliseconds"] = round(1000 * gap)
+        if gap > float(load["stall_seconds"]):
+            raise CheckFailed(
+                f"the stream stood still for {gap:g} s when its worker was stopped; {load['stall_seconds']} s are allowed",
+                evidence,
+                hint="DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS is when the frontend gives a silent worker up",
+            )
+    evidence |= errors_bounded(pulse.between(hold.injected_at), 0, "from SIGSTOP to the recovery")
+    return {**evidence, "fault": hold.evidence}
+
+
+def stall_told(stream: Stream, since: float, seconds: float) -> Evidence:
+    """Check that within `seconds` a stream whose worker is stopped goes on, elsewhere, or tells an error.
+
+    Args:
+        stream: which.
+        since: when its worker was stopped, on the monotonic clock.
+        seconds: how long it may stand still.
+    """
+    tokens = len(stream.events)
+    stream.wait_events(tokens + 1, max(0.0, since + seconds - time.monotonic()))
+    spent = round(time.monotonic() - since, 3)
+    evidence: Evidence = {"events": len(stream.events), "waited_seconds": spent, "limit_seconds": seconds}
+    if len(stream.events) == tokens and not stream.is_over:
+        raise CheckFailed(
+            f"the stream of a stopped worker stands still: no event for {seconds:g} s, and no error",
+            evidence,
+            hint="without DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS the frontend waits 45 s",
+        )
+    return evidence
+
+
+def cancel_stops(trial: Trial, seed: str) -> Evidence:
+    """Check by the worker's own counters that it stops within a second when its client goes."""
+    load = trial.workload
+    (frontend,) = trial.deployment.of_kind("frontend")
+    stream = streams.begin(trial, seed, int(load["cancel_tokens"]))
+    worker = streams.under_way(trial, stream)
+    before = metrics.read(worker).total(metrics.CANCELLED, dynamo_endpoint=metrics.SERVING)
+    with Idle(worker) as idle, faults.injected(trial, faults.Cancel(stream, frontend)) as hold:
+        moment = idle.wait(hold.injected_at, hold.injected_at + float(load["recovery_seconds"]))
+    after = metrics.read(worker).total(metrics.CANCELLED, dynamo_endpoint=metrics.SERVING)
+    spent = None if moment is None else round(moment - hold.injected_at, 3)
+    evidence: Evidence = {
+        "worker": worker.name,
+        "tokens_before": streams.delivered(stream.result()),
+        "asked_tokens": int(load["cancel_tokens"]),
+        "stopped_after_seconds": spent,
+        "cancellations": after - before,
+        "fault": hold.evidence,
+    }
+    if spent is None or spent > float(load["cancel_seconds"]):
+        raise CheckFailed(
+            f"{worker.name} was at work on a request whose client had gone, "
+            + ("to the end" if spent is None else f"{spent:g} s long")
+            + f"; {load['cancel_seconds']} s are allowed",
+            evidence,
+            hint=f"{metrics.UNDER_WAY} in its /metrics; its log has `request cancellation received`",
+        )
+    if after != before + 1:
+        raise CheckFailed(
+            f"{worker.name} counts {after - before} cancellations, and one client has gone",
+            evidence,
+            hint=f"{metrics.CANCELLED} in its /metrics",
+        )
+    return evidence
+
+
+class Idle:
+    """Looks, all the time, whether a worker has no request under way. To be entered before what ends its work."""
+
+    def __init__(self, worker: Service) -> None:
+        self._worker = worker
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._seen: list[tuple[float, int]] = []
+
+    def __enter__(self) -> Idle:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(_LOOK_SECONDS):
+            done = exercise.get(f"{self._worker.url}/metrics", _METRICS_SECONDS)
+            if done.status == 200:
+                now = metrics.parse(done.body or "")
+                self._seen.append((time.monotonic(), now.total(metrics.UNDER_WAY, dynamo_endpoint=metrics.SERVING)))
+
+    def wait(self, since: float, until: float) -> float | None:
+        """Return when it was seen without work first after a moment; None if it was not until another one."""
+        while True:
+            found = next((at for at, count in list(self._seen) if at >= since and count == 0), None)
+            if found is not None or time.monotonic() > until:
+                return found
+            time.sleep(_LOOK_SECONDS)
