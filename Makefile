@@ -35,8 +35,8 @@ suite: .venv/ready
 ## make test      unit, integration and sabotage tests, with the simulated engine; coverage
 .PHONY: test
 test: .venv/ready
-	$(BIN)/pytest -m pre_merge -n 2 --cov --cov-report= tests/unit $(ARGS)
-	$(BIN)/pytest -m pre_merge --cov --cov-append --cov-report= tests/integration tests/browser $(ARGS)
+	$(BIN)/pytest -m pre_merge -n 2 --cov --cov-report= --cov-fail-under=0 tests/unit $(ARGS)
+	$(BIN)/pytest -m pre_merge --cov --cov-append --cov-report= --cov-fail-under=0 tests/integration tests/browser $(ARGS)
 	$(BIN)/coverage report
 	$(BIN)/pytest -m pre_merge -n 2 tests/sabotage $(ARGS)
 

@@ -56,7 +56,10 @@ def add_selection(to: argparse.ArgumentParser) -> None:
     """Add `--suite` and `-m`."""
     to.add_argument("--suite", metavar="NAME", help="the test cases of a suite (playbooks/vars/suites.yml), or all")
     to.add_argument(
-        "-m", dest="markers", metavar="EXPRESSION", help="only test cases with these markers, such as 'e2e and gpu_0'"
+        "-m",
+        dest="markers",
+        metavar="EXPRESSION",
+        help="only test cases with these markers, such as 'e2e and gpu_0'; a stage takes those of earlier ones too",
     )
 
 

@@ -18,18 +18,20 @@ import testinfra
 
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
 from ansible_collections.disagg.e2e.plugins.module_utils.supervisor import Supervisor
-from pyharness import exercise, paths, results
+from pyharness import exercise, faults, paths, results
 from pyharness.simulator.model import ARCHITECTURES, write_model
 from pyharness.streaming import Stream
+from pyharness.verification.base import CheckFailed
 from pyharness.verification.node_probe import Nodes
 from pyharness.verification.waiting import until
-from tests.unit.builders import make_deployment, make_service, make_trial
+from tests.unit.builders import make_deployment, make_report, make_service, make_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pyharness.deployment import Service
     from pyharness.fault_record import FaultRecord
+    from pyharness.results import Failure
     from pyharness.verification.base import Trial
 
 _READY_SECONDS = 20.0
@@ -153,6 +155,34 @@ def ask(service: Service, tokens: int = 8, **options: Any) -> Stream:
     """Begin a stream of so many tokens."""
     body = {"prompt": "a b c", "max_tokens": tokens, "ignore_eos": True}
     return Stream(f"{service.url}/v1/completions", body, **{"total_seconds": 30.0, **options})
+
+
+def judged(bench: FaultBench, made: Callable[[], object]) -> tuple[str, Failure]:
+    """Make a fault as a check does. Returns the verdict that follows, and the first failure."""
+
+    def check() -> dict[str, Any]:
+        made()
+        return {}
+
+    bench.trial.recorder.run("service_lost", check)
+    failures = bench.trial.recorder.failures
+    return make_report(failures=failures).judge(), failures[-1]
+
+
+def hold(bench: FaultBench, fault: faults.Fault, block: Callable[[], object] = lambda: None, **options: Any) -> None:
+    """Have a fault while a block runs."""
+    with faults.injected(bench.trial, fault, **options):
+        block()
+
+
+def lost() -> None:
+    """Find a failure of the product."""
+    raise CheckFailed("the request was lost", hint="none")
+
+
+def is_up(service: Service) -> bool:
+    """Tell whether a service answers."""
+    return exercise.get(service.ready_url, 2.0).status == 200
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ def _settle(run: Run, result: ModelResult, *, cut_short: bool) -> None:
     known_defects.settle(run.report, result, run.case, cut_short=cut_short)
     platform = run.deployed[-1].engine.platform if run.deployed else run.nodes.platform(run.case.nodes)
     expectations.settle(result, run.report.failures, run.case, platform)
-    if result.expected:
+    if result.expected and result.expected.kind != "known_defect":
         run.options.tell(f"  expected {result.expected.check}: {result.expected.evidence}")
     for seen in run.report.known_defects:
         if seen.trial == result.trial:

@@ -18,6 +18,7 @@ from testinfra.utils.ansible_runner import AnsibleRunner
 from pyharness import ahead, redaction
 from pyharness.errors import UsageError
 from pyharness.verification import probe_script
+from pyharness.verification.successors import Successors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,11 +70,6 @@ def _why_not(told: str) -> str:
     return " ".join(" ".join(filter(None, parts)).split())[:500]
 
 
-def _mark(service: Service) -> tuple[str, str, int, float]:
-    """Return what no other process of the run has."""
-    return service.node, service.name, service.pid, service.started_at
-
-
 class Nodes:
     """The nodes of an inventory, asked side by side.
 
@@ -89,8 +85,7 @@ class Nodes:
         self._silent: dict[str, float] = {}
         # Nodes that are this machine itself, known once the inventory has been read.
         self._here: frozenset[str] = frozenset()
-        # By a service's own mark: what took its place after it was ended on purpose; None while nothing has.
-        self._successors: dict[tuple[str, str, int, float], Service | None] = {}
+        self._successors = Successors()
 
     @cached_property
     def _runner(self) -> AnsibleRunner:
@@ -275,19 +270,14 @@ class Nodes:
             service: as it was deployed, or as it was started again before.
             successor: what runs in its place, and is looked at from now on; None while nothing does; itself: it lives.
         """
-        self._successors[_mark(service)] = successor
-        if successor is not None and _mark(successor) == _mark(service):
-            del self._successors[_mark(service)]
+        self._successors.note(service, successor)
 
     def current(self, service: Service) -> Service | None:
         """Return what runs in the place of a service by now, mostly itself; None where nothing does on purpose.
 
         It was ended, or it is one that was declared and not started.
         """
-        current: Service | None = service
-        while current is not None and _mark(current) in self._successors:
-            current = self._successors[_mark(current)]
-        return current if current is not None and current.pid else None
+        return self._successors.of(service)
 
     def silent(self, seconds: float) -> str | None:
         """Return a node that has not answered `ended` for that long; None if there is none."""

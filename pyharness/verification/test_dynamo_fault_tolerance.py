@@ -19,11 +19,11 @@ OF_VARIANT = {
         "worker_kill_survived",
         "usage_after_migration",
         "worker_named_after_migration",
+        "worker_drains",
         "worker_stall_survived",
         "client_cancel_stops_worker",
     ),
     "no_migration": (
-        "worker_drains",
         "worker_kill_told",
         "worker_stopped_and_dropped",
         "worker_stall_told",
@@ -63,14 +63,13 @@ def _migration(trial: Trial) -> None:
     moved: list[worker_faults.Moved] = []
     run("worker_kill_survived", lambda: worker_faults.kill_survived(trial, "killed", moved))
     _after(trial, moved)
+    run("worker_drains", lambda: worker_faults.drains(trial, "drained"))
     run("worker_stall_survived", lambda: worker_faults.stall_survived(trial, "stopped"))
     run("client_cancel_stops_worker", lambda: worker_faults.cancel_stops(trial, "left"))
 
 
 def _no_migration(trial: Trial) -> None:
     run = trial.recorder.run
-    # A worker that leaves says so: whoever comes after it finds none that is dead among those that the frontend knows.
-    run("worker_drains", lambda: worker_faults.drains(trial, "drained"))
     run("worker_kill_told", lambda: worker_faults.kill_told(trial, "killed"))
     found = stalling.Stalled()
     if not run("worker_stopped_and_dropped", lambda: stalling.stop_until_dropped(trial, "stopped", found)) and not (

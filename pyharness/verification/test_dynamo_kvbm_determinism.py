@@ -1,25 +1,43 @@
-"""Verification of test_dynamo_kvbm_determinism: the services that answer are the ones that this run deployed."""
+"""Verification of test_dynamo_kvbm_determinism: the same prompt has the same output, before and after a cache reset."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pyharness.verification import services
+from pyharness.verification.dynamo import determinism
 
 if TYPE_CHECKING:
     from pyharness.verification.base import Trial
 
-CHECKS = ("services_are_ours",)
+CHECKS = (
+    "services_are_ours",
+    "output_identical",
+    "comparison_can_fail",
+    "cache_reset",
+    "output_identical_after_reset",
+    "output_survives_migration",
+)
 
 
 def verify(trial: Trial) -> bool:
     """Check what runs."""
-    return trial.recorder.run("services_are_ours", lambda: services.services_are_ours(trial, kinds=()))
+    ours = trial.recorder.run("services_are_ours", lambda: services.services_are_ours(trial, kinds=()))
+    if not ours:
+        trial.skip(CHECKS[1:], "the services that answer are not the ones deployed")
+    return ours
 
 
 def exercise(trial: Trial) -> None:
-    """Send nothing."""
-    del trial
+    """Ask for the same many times, reset the caches, and ask again."""
+    run = trial.recorder.run
+    run("output_identical", lambda: determinism.output_identical(trial))
+    run("comparison_can_fail", lambda: determinism.comparison_can_fail(trial))
+    if run("cache_reset", lambda: determinism.cache_reset(trial)):
+        run("output_identical_after_reset", lambda: determinism.output_identical(trial))
+    else:
+        trial.skip(("output_identical_after_reset",), "the caches were not reset")
+    run("output_survives_migration", lambda: determinism.output_survives_migration(trial))
 
 
 __all__ = ["CHECKS", "exercise", "verify"]

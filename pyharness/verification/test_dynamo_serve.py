@@ -65,7 +65,9 @@ def _answers(trial: Trial, sent: Ledger) -> None:
     prompt = asking.prompt("answers", int(trial.workload["prompt_tokens"]))
     bodies = {CHAT: asking.chat(trial, _TEXT, tokens), COMPLETIONS: asking.completion(trial, prompt, tokens)}
     expected = {CHAT: Expected(CHAT, name, None, tokens), COMPLETIONS: Expected(COMPLETIONS, name, len(prompt), tokens)}
-    replayed = {path: {**bodies[path], "nvext": {"annotations": [f"output_replay_id:{key}"]}} for path, key in _REPLAYED}
+    replayed = {
+        path: {**bodies[path], "nvext": {"annotations": [f"output_replay_id:{key}"]}} for path, key in _REPLAYED
+    }
     with_counts = {"stream_options": {"include_usage": True}}
 
     streams = {
@@ -78,7 +80,9 @@ def _answers(trial: Trial, sent: Ledger) -> None:
         )
     }
     asked = [(path, kind) for path in bodies for kind in ("plain", "replayed")]
-    done = asking.side_by_side(lambda one: _send(trial, one[0], bodies if one[1] == "plain" else replayed), asked, len(asked))
+    done = asking.side_by_side(
+        lambda one: _send(trial, one[0], bodies if one[1] == "plain" else replayed), asked, len(asked)
+    )
     answers = dict(zip(asked, done, strict=True))
     told = {which: stream.result() for which, stream in streams.items()}
 
@@ -94,7 +98,8 @@ def _answers(trial: Trial, sent: Ledger) -> None:
 
     def as_unstreamed() -> Evidence:
         return {
-            path: surface.same_text(answers[path, "replayed"], told[path, "replayed"], expected[path]) for path in bodies
+            path: surface.same_text(answers[path, "replayed"], told[path, "replayed"], expected[path])
+            for path in bodies
         }
 
     trial.recorder.run("answers_well_formed", well_formed)

@@ -74,7 +74,7 @@ def test_it_can_be_killed_again_by_the_name_it_had(faults_at: FaultBench) -> Non
 
 def test_a_killed_service_breaks_its_streams_off(faults_at: FaultBench) -> None:
     service = faults_at.service("paced=0.2")
-    stream = ask(service, 60)
+    stream = ask(service, 2000, total_seconds=200)
     assert stream.wait_events(2, 10)
     faults.for_good(faults_at.trial, faults.Kill(service))
     told = stream.result()
@@ -105,18 +105,20 @@ def test_one_that_dies_of_sigterm_says_that_too(faults_at: FaultBench) -> None:
 
 def test_a_stalled_service_stands_still_and_goes_on(faults_at: FaultBench) -> None:
     service = faults_at.service("leave-child", "paced=0.1")
-    stream = ask(service, 40)
+    stream = ask(service, 2000, total_seconds=200)
     assert stream.wait_events(2, 10)
-    with faults.injected(faults_at.trial, faults.Stall(service), limit_seconds=10) as hold:
+    with faults.injected(faults_at.trial, faults.Stall(service), limit_seconds=20) as hold:
         pids = node_state.tree(service.pid)
         assert {state_of(pid) for pid in pids} == {"T"}
         assert len(hold.evidence["states"]) == len(pids) > 1
         count = len(stream.events)
         assert not stream.wait_events(count + 1, 0.3)
     assert "T" not in {state_of(pid) for pid in pids}
-    told = stream.result()
-    assert told.complete
-    assert (told.gap_around(hold.proven_at) or 0) > 1
+    assert stream.wait_events(count + 2, 10)
+    stream.cancel()
+    gap = stream.result().gap_during(hold.injected_at, hold.proven_at)
+    assert gap is not None
+    assert gap > 1
     assert hold.recovery_seconds is not None
     assert hold.successor is None
 
@@ -155,13 +157,13 @@ def test_a_declared_service_joins_and_leaves(faults_at: FaultBench) -> None:
 
 def test_a_client_goes_away_and_the_kernel_says_so(faults_at: FaultBench) -> None:
     service = faults_at.service("paced=0.1")
-    stream = ask(service, 100)
+    stream = ask(service, 2000, total_seconds=200)
     assert stream.wait_events(2, 10)
     with faults.injected(faults_at.trial, faults.Cancel(stream, service)) as hold:
         assert hold.evidence["closed"]
     told = stream.result()
     assert told.ending == "cancelled"
-    assert 2 <= len(told.events) < 50
+    assert 2 <= len(told.events) < 2000
     assert faults_at.record.targets[0].address == f"127.0.0.1:{stream.address[1]}"  # type: ignore[index]
     assert faults_at.record.reverted is None
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,12 @@ MARKER = "needs_model"
 # https://huggingface.co/docs/transformers/installation#offline-mode
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 _SECONDS = 1800
+_HOSTS = """\
+all:
+  children:
+    prefill_nodes: {hosts: {prefill: {ansible_host: 127.254.0.1}}}
+    decode_nodes: {hosts: {decode: {ansible_host: 127.254.0.2}}}
+"""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,10 +63,13 @@ def provision(inventory: str, models: list[str]) -> None:
     Raises:
         RuntimeError: they cannot be had.
     """
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(paths.INVENTORIES / inventory)]
-    command += [str(paths.PLAYBOOKS / "provision.yml"), "-e", "test_case=test_1p1d_erdma disagg_run=provision"]
-    command += ["-e", json.dumps({"models": models, "disagg_pythonpath": [str(paths.PROJECT)]})]
-    with paths.project_ansible():
+    with tempfile.TemporaryDirectory(prefix="needs_model-") as folder, paths.project_ansible():
+        # On addresses of their own: a run may be under way on those of the inventory.
+        shutil.copytree(paths.INVENTORIES / inventory / "group_vars", Path(folder) / "group_vars")
+        (Path(folder) / "hosts.yml").write_text(_HOSTS)
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", folder]
+        command += [str(paths.PLAYBOOKS / "provision.yml"), "-e", "test_case=test_1p1d_erdma disagg_run=provision"]
+        command += ["-e", json.dumps({"models": models, "disagg_pythonpath": [str(paths.PROJECT)]})]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
     if done.returncode != 0:
         told = f"{MARKER}: {', '.join(models)} cannot be had for inventories/{inventory}"

@@ -11,7 +11,13 @@ import pytest
 if TYPE_CHECKING:
     from tests.sabotage.conftest import Site
 
-pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.sglang]
+pytestmark = [
+    pytest.mark.nightly,
+    pytest.mark.e2e,
+    pytest.mark.gpu_0,
+    pytest.mark.sglang,
+    pytest.mark.needs_model("Qwen/Qwen3-8B", "deepseek-ai/DeepSeek-V2-Lite", inventory="local"),
+]
 requires = "sglang"
 
 CASE = "test_disaggregation_different_tp"

@@ -4,57 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ansible_collections.disagg.e2e.plugins.module_utils import node_state
-from pyharness import exercise, faults
-from pyharness.faults import on_node, steps
-from pyharness.interrupt import Interrupted
-from pyharness.journal import faults_left
-from pyharness.verification.base import CheckFailed
-from pyharness.verification.node_probe import NodeError
-from tests.fault_bench import ask
-from tests.unit.builders import make_report
+from pyharness import faults
+from pyharness.faults import on_node
+from tests.fault_bench import ask, hold, is_up, judged, lost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyharness.deployment import Service
-    from pyharness.results import Failure
     from tests.fault_bench import FaultBench
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.integration, pytest.mark.gpu_0, pytest.mark.harness]
 
 NOTHING_DONE = 'answer = {"process": found, "pids": pids if ours else [], "left": [], "seconds": 0.0}'
-
-
-def judged(bench: FaultBench, made: Callable[[], object]) -> tuple[str, Failure]:
-    """Make a fault as a check does. Returns the verdict that follows, and the first failure."""
-
-    def check() -> dict[str, Any]:
-        made()
-        return {}
-
-    bench.trial.recorder.run("service_lost", check)
-    failures = bench.trial.recorder.failures
-    return make_report(failures=failures).judge(), failures[-1]
-
-
-def hold(bench: FaultBench, fault: faults.Fault, block: Callable[[], object] = lambda: None, **options: Any) -> None:
-    """Have a fault while a block runs."""
-    with faults.injected(bench.trial, fault, **options):
-        block()
-
-
-def lost() -> None:
-    raise CheckFailed("the request was lost", hint="none")
-
-
-def is_up(service: Service) -> bool:
-    return exercise.get(service.ready_url, 2).status == 200
 
 
 # -- no effect
@@ -131,7 +95,7 @@ def test_sigterm_that_is_not_delivered(faults_at: FaultBench) -> None:
 
 def test_a_client_that_does_not_go_away(faults_at: FaultBench, monkeypatch: pytest.MonkeyPatch) -> None:
     service = faults_at.service("paced=0.1")
-    stream = ask(service, 15)
+    stream = ask(service, 60)
     assert stream.wait_events(2, 10)
     monkeypatch.setattr(stream, "cancel", lambda: None)
     verdict, failure = judged(faults_at, lambda: hold(faults_at, faults.Cancel(stream, service)))
@@ -195,7 +159,7 @@ def test_a_system_that_never_recovers(faults_at: FaultBench) -> None:
     )
     verdict, failure = judged(faults_at, failed)
     assert (verdict, failure.class_) == ("fail", "product")
-    assert "was not over 1" in failure.evidence
+    assert "was not over " in failure.evidence
     assert "what has to hold does not (False)" in failure.evidence
     assert faults_at.record.recovery_seconds is None
     assert faults_at.record.reverted
@@ -224,105 +188,3 @@ def test_a_failure_in_the_hold_is_the_one_that_is_told(faults_at: FaultBench) ->
     back = faults_at.trial.nodes.current(service)
     assert back is not None
     assert is_up(back)
-
-
-# -- the way back
-
-
-def test_a_stall_that_cannot_be_taken_back(faults_at: FaultBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = faults_at.service()
-    monkeypatch.setattr(on_node, "CONTINUE", 'answer = {"pids": []}')
-    verdict, failure = judged(faults_at, lambda: hold(faults_at, faults.Stall(service)))
-    assert (verdict, failure.class_, failure.unfit_node) == ("error", "infrastructure", "one")
-    assert "stall prefill on one is not gone" in failure.evidence
-    assert faults_at.record.reverted is False
-    assert faults_left(faults_at.noted) != []
-
-
-def test_after_a_failure_that_is_told_too(faults_at: FaultBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = faults_at.service()
-    monkeypatch.setattr(on_node, "CONTINUE", 'answer = {"pids": []}')
-    judged(faults_at, lambda: hold(faults_at, faults.Stall(service), lost))
-    told = [(failure.class_, failure.unfit_node) for failure in faults_at.trial.recorder.failures]
-    assert told == [("infrastructure", "one"), ("product", None)]
-
-
-def test_nothing_is_started_on_a_lost_lease(faults_at: FaultBench) -> None:
-    service = faults_at.service()
-    lease = {"file": str(faults_at.folder / "nobodys.json"), "number": 1}
-    object.__setattr__(faults_at.trial, "lease", lambda _node: lease)
-    verdict, failure = judged(faults_at, lambda: hold(faults_at, faults.Kill(service)))
-    assert (verdict, failure.class_, failure.unfit_node) == ("error", "infrastructure", None)
-    assert "could not be taken back" in failure.evidence
-    assert "lease lost" in failure.evidence
-    assert faults_at.trial.nodes.current(service) is None
-
-
-def test_a_node_that_cannot_be_asked(faults_at: FaultBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = faults_at.service()
-
-    def gone(*_asked: Any, **_more: Any) -> dict[str, Any]:
-        raise NodeError("one", "no route to host")
-
-    def cut() -> None:
-        monkeypatch.setattr(on_node, "do", gone)
-
-    verdict, failure = judged(faults_at, lambda: hold(faults_at, faults.Stall(service), cut))
-    assert verdict == "error"
-    assert "one cannot be asked: no route to host" in failure.evidence
-
-
-@pytest.mark.parametrize("asked_to_stop", [Interrupted("SIGINT"), KeyboardInterrupt()])
-@pytest.mark.parametrize("kind", [faults.Kill, faults.Stall])
-def test_an_interruption_in_the_hold(
-    faults_at: FaultBench, kind: type[faults.Kill | faults.Stall], asked_to_stop: BaseException
-) -> None:
-    service = faults_at.service()
-
-    def interrupted() -> None:
-        def stop() -> None:
-            raise asked_to_stop
-
-        object.__setattr__(faults_at.trial, "go_on", stop)
-        stop()
-
-    with pytest.raises(type(asked_to_stop)):
-        hold(faults_at, kind(service), interrupted)
-    assert faults_at.record.reverted
-    assert faults_left(faults_at.noted) == []
-    now = faults_at.trial.nodes.current(service)
-    assert now is not None
-    assert node_state.process(now.pid)["state"] != "T"  # type: ignore[index]
-
-
-def test_what_cannot_be_written_down_is_not_done(faults_at: FaultBench) -> None:
-    service = faults_at.service()
-
-    def full(*_what: Any, **_fields: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    object.__setattr__(faults_at.trial, "note", full)
-    verdict, failure = judged(faults_at, lambda: hold(faults_at, faults.Kill(service)))
-    assert verdict == "error"
-    assert "No space left" in failure.evidence
-    assert is_up(service)
-
-
-def test_what_was_not_well_before_proves_nothing_afterwards(
-    faults_at: FaultBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(steps, "_BEFORE_SECONDS", 0.5)
-    service = faults_at.service()
-    fault = faults.Kill(service)
-    verdict, failure = judged(faults_at, lambda: hold(faults_at, fault, recovered=lambda: False))
-    assert (verdict, failure.class_) == ("error", "test")
-    assert "is not made, because all was not well without it either" in failure.evidence
-    assert is_up(service)
-
-
-def test_one_that_runs_already_cannot_join(faults_at: FaultBench) -> None:
-    service = faults_at.service()
-    verdict, failure = judged(faults_at, lambda: hold(faults_at, faults.Start(service)))
-    assert (verdict, failure.class_) == ("error", "test")
-    assert f"it runs as pid {service.pid} already" in failure.evidence
-    assert Path(service.log).exists()

@@ -15,7 +15,13 @@ from ansible_collections.disagg.e2e.plugins.module_utils import node_state
 if TYPE_CHECKING:
     from tests.sabotage.conftest import Site
 
-pytestmark = [pytest.mark.nightly, pytest.mark.e2e, pytest.mark.gpu_0, pytest.mark.sglang]
+pytestmark = [
+    pytest.mark.nightly,
+    pytest.mark.e2e,
+    pytest.mark.gpu_0,
+    pytest.mark.sglang,
+    pytest.mark.needs_model("Qwen/Qwen3-8B", "deepseek-ai/DeepSeek-V2-Lite", inventory="local"),
+]
 requires = "sglang"
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (looked at, not written to)

@@ -60,6 +60,12 @@ def test_a_marker_of_each_kind_is_needed(tmp_path: Path, markers: list[str], lac
         load(tmp_path, changed("markers", markers))
 
 
+def test_two_stages_are_one_too_many(tmp_path: Path) -> None:
+    markers = ["nightly", "e2e", "gpu_0", "post_merge"]
+    with pytest.raises(UsageError, match="markers: has to have the earliest stage alone, which is post_merge"):
+        load(tmp_path, changed("markers", markers))
+
+
 def test_a_right_one_is_read(tmp_path: Path) -> None:
     loaded = load(tmp_path, RIGHT)
     assert loaded.prompt == "Once"

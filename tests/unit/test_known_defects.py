@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pyharness import case as cases
-from pyharness import known_defects, lifecycle, verdict_lines
+from pyharness import known_defects, lifecycle, verdict_lines, versions
 from pyharness.html_report import page
 from pyharness.lifecycle import resume
 from pyharness.options import Options
 from pyharness.results_dir import ResultsDir, junit_suite
 from pyharness.verification.base import CheckFailed
-from tests.unit.builders import make_check, make_failure, make_report
+from tests.unit.builders import make_check, make_deployment, make_failure, make_report
 from tests.unit.world import CASE, MODELS, World
 
 if TYPE_CHECKING:
     from pyharness.results import Failure, Report
+    from pyharness.verification.node_probe import Nodes
 
 pytestmark = [pytest.mark.pre_merge, pytest.mark.unit, pytest.mark.gpu_0, pytest.mark.harness]
 
@@ -265,3 +267,12 @@ def test_a_trial_that_is_kept_by_resume_is_looked_at_again(known_world: World) -
 def test_a_mistake_in_the_declaration_is_told(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         declared(**changes)
+
+
+def test_the_version_of_any_package_of_the_environment_is_found() -> None:
+    listing = "ai_dynamo_runtime-1.6.1.dist-info\nsglang-0.5.23.dist-info\nother-2.dist-info\n"
+    host = SimpleNamespace(run=lambda _command: SimpleNamespace(stdout=listing))
+    nodes = cast("Nodes", SimpleNamespace(host=lambda _name: host))
+    found = versions.of(make_deployment(), nodes, ["ai-dynamo.runtime", "SGLang", "nowhere"])
+    assert (found["ai-dynamo.runtime"], found["nowhere"], found["sglang"]) == ("1.6.1", None, "0.5.23")
+    assert "SGLang" not in found

@@ -134,7 +134,9 @@ def timeout_told(trial: Trial) -> Evidence:
     deadline, limit = float(workload["deadline_seconds"]), float(workload["deadline_late_seconds"])
     url = trial.deployment.entry + COMPLETIONS
     long = int(workload["slow_prompt_tokens"])
-    stream = trial.stream(url, asking.completion(trial, asking.prompt("slow stream", long), 2), total_seconds=_ANSWER_SECONDS)
+    stream = trial.stream(
+        url, asking.completion(trial, asking.prompt("slow stream", long), 2), total_seconds=_ANSWER_SECONDS
+    )
     exchange = trial.send(url, asking.completion(trial, asking.prompt("slow", long), 2), _ANSWER_SECONDS)
     told = stream.result()
     evidence = {
@@ -176,8 +178,14 @@ def gone_client_cancels(trial: Trial, before: Counts) -> Evidence:
     def over() -> bool:
         after = counting.read(trial)
         last.update(
-            cancelled={name: one.total(metrics.CANCELLED, dynamo_endpoint=metrics.SERVING) for name, one in after.workers.items()},
-            under_way={name: one.total(metrics.UNDER_WAY, dynamo_endpoint=metrics.SERVING) for name, one in after.workers.items()},
+            cancelled={
+                name: one.total(metrics.CANCELLED, dynamo_endpoint=metrics.SERVING)
+                for name, one in after.workers.items()
+            },
+            under_way={
+                name: one.total(metrics.UNDER_WAY, dynamo_endpoint=metrics.SERVING)
+                for name, one in after.workers.items()
+            },
             disconnected=after.frontend.total("dynamo_frontend_disconnected_clients"),
         )
         last["newly_cancelled"] = sum(last["cancelled"].values()) - cancelled

@@ -153,7 +153,9 @@ def replayed(service: Service, first: int = 0) -> list[Event]:
         while True:
             left = deadline - time.monotonic()
             if left <= 0 or not dealer.poll(left * 1000):
-                raise _failed(service, f"{url} does not end its replay within {_REPLAY_SECONDS:g} s, after {expected} numbers")
+                raise _failed(
+                    service, f"{url} does not end its replay within {_REPLAY_SECONDS:g} s, after {expected} numbers"
+                )
             frames = [frame for frame in dealer.recv_multipart() if frame]
             (number,) = struct.unpack(">q", frames[0])
             if number == _END:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS = 10.0
 _SETTLE_SECONDS = 5.0
-_APPLIED = "dynamo_component_kv_cache_events_applied"
-_PUBLISHED = "dynamo_component_kv_publisher_zmq_events_total"
+# As prometheus_client reads it; the frontend leaves out the `_total`.
+_APPLIED = "dynamo_component_kv_cache_events_applied_total"
+_KINDS = {"stored": events.STORED, "removed": events.REMOVED, "cleared": events.CLEARED}
 # Tokens behind a stored prefix: less than a block, so that asking stores nothing new.
 _TAIL_TOKENS = 4
 
@@ -91,8 +92,9 @@ def instance(trial: Trial, service: Service) -> int:
 def _post(indexer: Service, path: str, body: dict[str, Any], right: tuple[int, ...]) -> None:
     exchange = exercise.post(indexer.url + path, body, _ANSWER_SECONDS)
     if exchange.status not in right:
+        body = (exchange.body or "")[:200]
         raise CheckFailed(
-            f"the indexer answers {path} with {exchange.problem or f'HTTP {exchange.status}: {(exchange.body or '')[:200]}'}",
+            f"the indexer answers {path} with {exchange.problem or f'HTTP {exchange.status}: {body}'}",
             {"exchange": exchange.transcript()},
             hint=f"read {indexer.log} on {indexer.node}",
         )
@@ -172,6 +174,31 @@ def indexer_equals_events(trial: Trial, followers: list[Follower]) -> Evidence:
     return evidence
 
 
+def _taken(trial: Trial, followers: list[Follower]) -> Evidence:
+    """Return how many events of each kind the workers have published, and the router has applied."""
+    (frontend,) = trial.deployment.of_kind("frontend")
+    for follower in followers:
+        follower.catch_up()
+    applied = metrics.read(frontend).by(_APPLIED, "event_type", "status")
+    return {
+        "published": {name: sum(one.kinds[kind] for one in followers) for name, kind in _KINDS.items()},
+        "applied": {name: round(applied.get((name, "ok"), 0)) for name in _KINDS},
+        "refused": {" ".join(labels): round(count) for labels, count in applied.items() if count and labels[1] != "ok"},
+    }
+
+
+def settle(trial: Trial, followers: list[Follower]) -> Evidence:
+    """Wait until the router has applied what the workers have published, as far as it does. Returns the last figures."""
+    last: Evidence = {}
+
+    def equal() -> bool:
+        last.update(_taken(trial, followers))
+        return bool(last["published"] == last["applied"])
+
+    _right, last["seconds"] = waiting.until(equal, _SETTLE_SECONDS)
+    return last
+
+
 def router_took_events(trial: Trial, followers: list[Follower]) -> Evidence:
     """Check that the router has applied as many stored and removed events as the workers have published, all of them well.
 
@@ -179,26 +206,8 @@ def router_took_events(trial: Trial, followers: list[Follower]) -> Evidence:
         trial: whose router.
         followers: what is true of each worker.
     """
-    (frontend,) = trial.deployment.of_kind("frontend")
-    evidence: Evidence = {}
-
-    def equal() -> bool:
-        evidence.clear()
-        for follower in followers:
-            follower.catch_up()
-        counted = metrics.read(frontend)
-        applied = counted.by(_APPLIED, "event_type", "status")
-        published = {"stored": events.STORED, "removed": events.REMOVED, "cleared": events.CLEARED}
-        evidence.update(
-            published={name: sum(one.kinds[kind] for one in followers) for name, kind in published.items()},
-            applied={name: round(applied.get((name, "ok"), 0)) for name in published},
-            refused={" ".join(labels): round(count) for labels, count in applied.items() if count and labels[1] != "ok"},
-        )
-        return evidence["published"] == evidence["applied"] and not evidence["refused"]
-
-    right, seconds = waiting.until(equal, _SETTLE_SECONDS)
-    evidence["seconds"] = seconds
-    if not right:
+    evidence = settle(trial, followers)
+    if evidence["published"] != evidence["applied"] or evidence["refused"]:
         raise CheckFailed(
             f"workers have published {evidence['published']} events, and the router has applied {evidence['applied']}, "
             f"others {evidence['refused']}",
@@ -246,6 +255,8 @@ def router_knows_prefixes(trial: Trial, followers: list[Follower], names: dict[i
     """
     size = int(trial.workload["block_size"])
     first, last = (int(token) for token in trial.workload["prompt_vocabulary"])
+    for follower in followers:
+        follower.catch_up()
     chosen = prefixes(followers, int(trial.workload["index_probes"]), range(first, last))
     wrong: list[dict[str, Any]] = []
     blocks = 0
@@ -265,7 +276,7 @@ def router_knows_prefixes(trial: Trial, followers: list[Follower], names: dict[i
         "wrong": len(wrong),
         "examples": wrong[:5],
     }
-    if wrong or not chosen:
+    if wrong or not blocks:
         raise CheckFailed(
             f"{len(wrong)} of {len(chosen)} stored beginnings were routed otherwise than the workers' events say, the first: "
             f"{wrong[0] if wrong else 'there was none'}",

@@ -104,7 +104,9 @@ class Steady:
             thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Let each finish what it has asked, and no more."""
         self._over.set()
         for thread in self._threads:

@@ -110,4 +110,3 @@ def _steady(trial: Trial) -> load.Steady:
         int(workload["balance_prompt_tokens"]),
         int(workload["answer_tokens"]),
     )
-

@@ -10,7 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pyharness import exercise
 from pyharness.verification.base import CheckFailed, Evidence
@@ -50,21 +50,33 @@ class Pulse:
     Args:
         trial: whose frontend.
         seconds: how long an answer may take.
+        rate: requests per second; None: the workload's `pulse_rate`.
+        prompt_tokens: of each.
+        tokens: of each answer.
 
     Attributes:
         beats: the requests that are over.
     """
 
-    def __init__(self, trial: Trial, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        seconds: float | None = None,
+        *,
+        rate: float | None = None,
+        prompt_tokens: int = _PROMPT_TOKENS,
+        tokens: int = _TOKENS,
+    ) -> None:
         self._trial = trial
         self._seconds = float(trial.workload["answer_seconds"] if seconds is None else seconds)
-        self._every = 1.0 / float(trial.workload["pulse_rate"])
+        self._every = 1.0 / float(trial.workload["pulse_rate"] if rate is None else rate)
+        self._prompt_tokens, self._tokens = prompt_tokens, tokens
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(_AT_ONCE)
         self._thread = threading.Thread(target=self._go, daemon=True)
         self.beats: list[Beat] = []
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -83,8 +95,8 @@ class Pulse:
 
     def _beat(self, number: int) -> None:
         at = time.monotonic()
-        tokens = asking.prompt(f"pulse {at} {number}", _PROMPT_TOKENS)
-        body = asking.completion(self._trial, tokens, _TOKENS, nvext=asking.WHO)
+        tokens = asking.prompt(f"pulse {at} {number}", self._prompt_tokens)
+        body = asking.completion(self._trial, tokens, self._tokens, nvext=asking.WHO)
         # Not by trial.send: hundreds of short answers would bury the exchanges that a person looks for.
         done = exercise.post(self._trial.deployment.entry + asking.COMPLETIONS, body, self._seconds)
         problem = asking.problem(done)

@@ -9,6 +9,8 @@ from pyharness.verification.base import CheckFailed, Evidence
 from pyharness.verification.dynamo import asking, load, metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyharness.verification.base import Trial
     from pyharness.verification.dynamo.asking import Reply
 
@@ -16,24 +18,28 @@ _ROUTED = "dynamo_component_router_requests_total"
 _HINT = "the variant's router_mode is the frontend's --router-mode: see its command in deployment.json"
 
 
-def asked_in_groups(trial: Trial) -> list[list[Reply]]:
-    """Ask for prompts that share a beginning, group by group, in a group one after the other.
+def asked_in_groups(trial: Trial, settled: Callable[[], object]) -> list[list[Reply]]:
+    """Ask for prompts that share a beginning: each group's first, and when their blocks are known, the others in turn.
+
+    Args:
+        trial: whose router.
+        settled: waits until the router can know what the first ones have left in the caches.
 
     Raises:
         CheckFailed: one was not answered.
     """
     workload = trial.workload
-    groups, rounds = int(workload["prefix_groups"]), int(workload["prefix_requests"])
+    groups, rounds = range(int(workload["prefix_groups"])), int(workload["prefix_requests"])
 
-    def group(number: int) -> list[Reply]:
-        beginning = asking.prompt(f"prefix {number}", int(workload["prefix_tokens"]))
-        exchanges = []
-        for place in range(rounds):
-            tail = asking.prompt(f"tail {number} {place}", int(workload["tail_tokens"]))
-            exchanges.append(asking.ask(trial, beginning + tail, int(workload["answer_tokens"])))
-        return asking.replies(exchanges)
+    def ask(group: int, place: int) -> Reply:
+        beginning = asking.prompt(f"prefix {group}", int(workload["prefix_tokens"]))
+        tail = asking.prompt(f"tail {group} {place}", int(workload["tail_tokens"]))
+        return asking.reply(asking.ask(trial, beginning + tail, int(workload["answer_tokens"])))
 
-    return asking.side_by_side(group, range(groups), int(workload["prefix_groups_at_once"]))
+    first = asking.side_by_side(lambda group: ask(group, 0), groups, len(groups))
+    settled()
+    # One at a time: what the router thinks of the load of its workers does not come into it.
+    return [[first[group], *(ask(group, place) for place in range(1, rounds))] for group in groups]
 
 
 def routed_as_declared(trial: Trial, mode: str, groups: list[list[Reply]], names: dict[int, str]) -> Evidence:
@@ -109,7 +115,9 @@ def balanced(trial: Trial, mode: str, names: dict[int, str]) -> Evidence:
         "workers_count": counted,
         "router_counts": _routed(trial) - routed,
         "largest_share": round(max(by.values()) / number, 3),
-        "requests_per_second": round(number / (max(one.at + one.seconds for one in sent) - min(one.at for one in sent)), 1),
+        "requests_per_second": round(
+            number / (max(one.at + one.seconds for one in sent) - min(one.at for one in sent)), 1
+        ),
     }
     if counted != {name: by[name] for name in counted} or (evidence["router_counts"] != number):
         raise CheckFailed(

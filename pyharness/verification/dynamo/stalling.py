@@ -133,7 +133,7 @@ def told_in_time(found: Stalled) -> Evidence:
 
 
 def rejoins(trial: Trial, found: Stalled) -> Evidence:
-    """Check that a worker that was stopped, and goes on, answers requests again.
+    """Check that a worker that was stopped, and goes on, is known to the frontend again, or answers.
 
     Raises:
         CheckFailed: it does not.
@@ -146,14 +146,14 @@ def rejoins(trial: Trial, found: Stalled) -> Evidence:
         number = asking.reply(done).decode
         if number is not None:
             seen.add(number)
-        return found.number in seen
+        return found.number in seen or found.number in known_workers(trial)
 
-    limit = float(trial.workload["rejoin_seconds"])
+    limit = float(trial.workload["renewal_seconds"])
     back, waited = waiting.until(answered, limit)
     evidence: Evidence = {"worker": found.number, "answered_by": sorted(seen), "waited_seconds": waited}
     if not back:
         raise CheckFailed(
-            f"{found.worker.name} goes on, and answers nothing: no request of {waited:g} s went to it",
+            f"{found.worker.name} goes on, and the frontend does not know it any more, {waited:g} s later",
             evidence,
             hint="with file discovery a worker whose entry was removed never writes it again: see its log",
         )

@@ -25,7 +25,7 @@ _FIRST_SECONDS = 20.0
 _HINT = "the stream, event by event, is in curl_response.log; the frontend's log has the request by its id"
 
 
-def begin(trial: Trial, seed: str, tokens: int, *, annotations: Sequence[str] = (), **more: object) -> Stream:
+def begin(trial: Trial, seed: str, tokens: int, /, *, annotations: Sequence[str] = (), **more: object) -> Stream:
     """Begin a stream of that many tokens, whose answers say which worker they are from.
 
     Args:
@@ -115,7 +115,7 @@ def whole(told: Streamed, tokens: int) -> Evidence:
     counted = (told.usage or {}).get("completion_tokens")
     if delivered(told) != tokens or counted != tokens:
         raise CheckFailed(
-            f"the stream ends as if it were whole, with {delivered(told)} of {tokens} tokens (its usage says {counted})",
+            f"the stream ends as if it were whole, with {delivered(told)} of {tokens} tokens (usage: {counted})",
             evidence,
             hint=_HINT,
         )

@@ -89,7 +89,12 @@ def answer_well_formed(exchange: Exchange, expected: Expected) -> Evidence:
     wrong += _usage_problems(usage, expected)
     if wrong:
         raise _bad(exchange, wrong)
-    return {"text": text, "usage": usage, "finish_reason": choice["finish_reason"], "seconds": round(exchange.seconds, 3)}
+    return {
+        "text": text,
+        "usage": usage,
+        "finish_reason": choice["finish_reason"],
+        "seconds": round(exchange.seconds, 3),
+    }
 
 
 def stream_well_formed(told: Streamed, expected: Expected, *, usage_asked: bool) -> Evidence:
@@ -106,7 +111,9 @@ def stream_well_formed(told: Streamed, expected: Expected, *, usage_asked: bool)
     if len({chunk.get("id") for chunk in chunks}) != 1 or {chunk.get("model") for chunk in chunks} != {expected.model}:
         wrong.append("its chunks have not all one id and the model's name")
     if reasons != [len(choices) - 1] or told.finish_reason != "length":
-        wrong.append(f"finish_reason {told.finish_reason!r} stands in {len(reasons)} chunks, and belongs in the last one")
+        wrong.append(
+            f"finish_reason {told.finish_reason!r} stands in {len(reasons)} chunks, and belongs in the last one"
+        )
     if [event.data for event in told.events].count("[DONE]") != 1 or told.events[-1].data != "[DONE]":
         wrong.append("[DONE] does not come once and last")
     if expected.chat and [bool((choice.get("delta") or {}).get("role")) for choice in choices].count(True) != 1:
