@@ -30,6 +30,7 @@ _VERBS = {
     "report": "pyharness.reporting",
     "history": "pyharness.trends",
     "compare": "pyharness.comparison",
+    "bench": "pyharness.loadtest.cli",
     "lab": "pyharness.lab.cli",
     "artifact": "pyharness.artifacts",
     "tone": "pyharness.tone",
@@ -45,6 +46,7 @@ verbs (each says more with --help):
   report [--open]      the page of a run, made anew from its results
   history [TEST_CASE]  the runs on this machine: what came of each, and the trend
   compare A B          what is not the same in two runs
+  bench TEST_CASE      how its deployment does under load (what the harness itself costs: make bench)
   lab up|down|status   two hosts over ssh, as containers of this machine
   artifact             the GitHub Actions artifact of a commit
   gate, tone           what the GitHub workflow that gates a pull request is made of (docs/ci.md)

@@ -1,13 +1,13 @@
 """A model is there once it has answered: three steps, each told with the seconds that it took.
 
-What a server says of its own health is not asked. Discovery has to count the instances, the list has to name the model,
-and a request for one token has to be answered. The number of attempts and their time-outs are those of Dynamo's own tests
-(`wait_for_model_availability` in tests/utils/client.py): the first request of a real model may compile for a minute.
+What a server says of its own health is not asked. Discovery has to count the instances, the list has to name the
+model, and a request for one token has to be answered. The number of attempts and their time-outs are those of Dynamo's
+own tests (`wait_for_model_availability` in tests/utils/client.py): the first request of a real model may compile for a
+minute.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from pyharness.verification.base import CheckFailed, Evidence
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyharness.exercise import Exchange
     from pyharness.verification.base import Trial
 
 _ATTEMPT_SECONDS = (60.0, 60.0, 45.0, 30.0, 30.0, 20.0, 20.0, 15.0, 15.0, 15.0)
@@ -86,7 +87,8 @@ def model_available(trial: Trial, wanted: Wanted) -> Evidence:
 def _enough(trial: Trial, wanted: Wanted) -> int:
     _alive(trial)
     count = wanted.discovered()
-    return count if count >= wanted.instances else 0
+    # More than were deployed are dead ones, to whom requests would go too.
+    return count if count == wanted.instances else 0
 
 
 def _listed(trial: Trial, wanted: Wanted, name: str) -> list[str]:
@@ -108,14 +110,13 @@ def _answered(trial: Trial, wanted: Wanted) -> list[dict[str, Any]]:
     attempts: list[dict[str, Any]] = []
     for number in range(1, ATTEMPTS + 1):
         exchange = trial.send(wanted.frontend + wanted.path, wanted.body, attempt_seconds(number))
+        problem = _problem(trial, exchange)
         told = {"limit": attempt_seconds(number), "seconds": round(exchange.seconds, 3), "status": exchange.status}
-        attempts.append(told if exchange.status == 200 else {**told, "said": exchange.problem or exchange.body})
-        if exchange.status == 200:
-            trial.engine.answer(exchange.json())
+        attempts.append(told if problem is None else {**told, "said": problem})
+        if problem is None:
             return attempts
         # A service that dies meanwhile ends the waiting at once.
-        deadline = time.monotonic() + _PAUSE_SECONDS
-        waiting.until(lambda limit=deadline: _alive(trial) or time.monotonic() > limit, _PAUSE_SECONDS)
+        waiting.until(lambda: _alive(trial), _PAUSE_SECONDS)
     raise CheckFailed(
         f"not one of {ATTEMPTS} requests for one token was answered; the last: {attempts[-1]['said']}",
         {"attempts": attempts},
@@ -123,9 +124,17 @@ def _answered(trial: Trial, wanted: Wanted) -> list[dict[str, Any]]:
     )
 
 
-def _alive(trial: Trial) -> bool:
-    """Raise if a service has ended. Returns False, so that it can stand beside a condition."""
+def _problem(trial: Trial, exchange: Exchange) -> str | None:
+    if exchange.status != 200 or exchange.problem:
+        return exchange.problem or f"HTTP {exchange.status}: {(exchange.body or '')[:300]}"
+    try:
+        trial.engine.answer(exchange.json())
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _alive(trial: Trial) -> None:
     ended = trial.nodes.ended(trial.deployment.running)
     if ended:
         raise services.died(trial, ended[0])
-    return False

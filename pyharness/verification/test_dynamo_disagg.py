@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyharness import faults
 from pyharness.verification import model_ready, services
@@ -56,7 +56,7 @@ def exercise(trial: Trial) -> None:
         run("short_rest_local", lambda: splitting.local(trial, splitting.ask(trial, short, following), names))
         run("long_rest_split", lambda: splitting.split(trial, splitting.ask(trial, long, following), names))
     for prefill in trial.deployment.later:
-        run("not_served_after_prefill", lambda gone=prefill: _without(trial, gone))
+        _leaves(trial, prefill)
 
 
 def _alone(trial: Trial, prefill: Service) -> bool:
@@ -75,10 +75,14 @@ def _alone(trial: Trial, prefill: Service) -> bool:
     return trial.recorder.run("prefill_joins", lambda: faults.for_good(trial, faults.Start(prefill)))
 
 
-def _without(trial: Trial, prefill: Service) -> Evidence:
+def _leaves(trial: Trial, prefill: Service) -> None:
     """Ask prefill to end, and check that nothing is served again."""
-    gone = faults.for_good(trial, faults.Terminate(prefill, float(trial.workload["drain_seconds"]), back=False))
-    return {"prefill": gone, **splitting.no_more_served(trial)}
+
+    def without() -> Evidence:
+        gone = faults.for_good(trial, faults.Terminate(prefill, float(trial.workload["drain_seconds"]), back=False))
+        return {"prefill": gone, **splitting.no_more_served(trial)}
+
+    trial.recorder.run("not_served_after_prefill", without)
 
 
 def _lengths(trial: Trial, name: str) -> list[int]:
@@ -90,9 +94,7 @@ def _rest(trial: Trial, name: str, begun: list[int]) -> list[int]:
 
 
 def _conditional(trial: Trial) -> bool:
-    name = trial.deployment.variant
-    values: dict[str, Any] = trial.case.variant(name).values if name else {}
-    return "--router-conditional-disagg" in values.get("frontend_arguments", [])
+    return "--router-conditional-disagg" in deployed.values(trial).get("frontend_arguments", [])
 
 
 __all__ = ["CHECKS", "exercise", "verify"]

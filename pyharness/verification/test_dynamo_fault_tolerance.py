@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyharness.verification import services
-from pyharness.verification.dynamo import disaggregated_faults, outages, stalling, streams, worker_faults
+from pyharness.verification.dynamo import deployed, disaggregated_faults, outages, stalling, streams, worker_faults
 
 if TYPE_CHECKING:
     from pyharness.verification.base import Trial
@@ -37,15 +36,12 @@ OF_VARIANT = {
         "prefill_kill_survived",
     ),
 }
-CHECKS = ("services_are_ours", *dict.fromkeys(check for checks in OF_VARIANT.values() for check in checks))
+CHECKS = (*deployed.CHECKS, *dict.fromkeys(check for checks in OF_VARIANT.values() for check in checks))
 
 
 def verify(trial: Trial) -> bool:
-    """Check what runs."""
-    ours = trial.recorder.run("services_are_ours", lambda: services.services_are_ours(trial, kinds=()))
-    if not ours:
-        trial.skip(OF_VARIANT[str(trial.deployment.variant)], "the services that answer are not the ones deployed")
-    return ours
+    """Check what runs, and wait until every worker answers."""
+    return deployed.ready(trial, (*deployed.CHECKS, *OF_VARIANT[str(trial.deployment.variant)]))
 
 
 def exercise(trial: Trial) -> None:

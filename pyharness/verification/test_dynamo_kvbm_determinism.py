@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyharness.verification import services
-from pyharness.verification.dynamo import determinism
+from pyharness.verification.dynamo import deployed, determinism
 
 if TYPE_CHECKING:
     from pyharness.verification.base import Trial
 
 CHECKS = (
-    "services_are_ours",
+    *deployed.CHECKS,
     "output_identical",
     "comparison_can_fail",
     "cache_reset",
@@ -21,11 +20,8 @@ CHECKS = (
 
 
 def verify(trial: Trial) -> bool:
-    """Check what runs."""
-    ours = trial.recorder.run("services_are_ours", lambda: services.services_are_ours(trial, kinds=()))
-    if not ours:
-        trial.skip(CHECKS[1:], "the services that answer are not the ones deployed")
-    return ours
+    """Check what runs, and wait until every worker answers."""
+    return deployed.ready(trial, CHECKS)
 
 
 def exercise(trial: Trial) -> None:

@@ -38,8 +38,8 @@ def verify(trial: Trial) -> bool:
 
 
 def exercise(trial: Trial) -> None:
-    """Ask for prompts that share a beginning and for such that share nothing, and compare indexes with the workers' events."""
-    run, mode = trial.recorder.run, str(_set(trial).get("router_mode", "round-robin"))
+    """Ask for prompts that share a beginning, and for such that do not; compare indexes with the workers' events."""
+    run, mode = trial.recorder.run, str(deployed.values(trial).get("router_mode", "round-robin"))
     names = metrics.worker_ids(trial)
     if trial.deployment.of_kind("nats"):
         run("nats_as_declared", lambda: _nats(trial))
@@ -67,12 +67,6 @@ def exercise(trial: Trial) -> None:
     run("indexer_equals_events_afterwards", lambda: _indexer_without(trial, newcomer, followers))
 
 
-def _set(trial: Trial) -> dict[str, Any]:
-    """Return what the variant sets."""
-    name = trial.deployment.variant
-    return dict(trial.case.variant(name).values) if name else {}
-
-
 def _indexer_without(trial: Trial, newcomer: Any, followers: list[Follower]) -> Evidence:
     index.unregister(trial, newcomer)
     return index.indexer_equals_events(trial, followers)
@@ -90,7 +84,7 @@ def _nats(trial: Trial) -> Evidence:
             hint=f"read {nats.log} on {nats.node}",
         ) from error
     clients = len(metrics.workers(trial)) + len(trial.deployment.of_kind("frontend"))
-    return routing.nats_as_declared(server, streams, clients, jetstream=bool(_set(trial).get("jetstream")))
+    return routing.nats_as_declared(server, streams, clients, jetstream=bool(deployed.values(trial).get("jetstream")))
 
 
 __all__ = ["CHECKS", "exercise", "verify"]

@@ -92,6 +92,7 @@ def _sshd() -> str | None:
 
 
 BACKENDS = {
+    "aiperf": _environment("aiperf", "python -m pyharness bench test_dynamo_router"),
     "chromium": Backend(_browser),
     "docker": Backend(_docker),
     "dynamo": _environment("dynamo-cpu", "python -m pyharness --suite dynamo"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from pyharness import environments
 from pyharness.errors import UsageError
 from pyharness.lab import environment, registry
 from pyharness.lab.model import Lab
@@ -78,7 +79,7 @@ def play(monkeypatch: pytest.MonkeyPatch, outcome: Outcome, found: dict[str, str
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(environment, "PlaybookRunner", Runner)
+    monkeypatch.setattr(environments, "PlaybookRunner", Runner)
     monkeypatch.setattr("pyharness.paths.use_project_ansible", lambda: None)
     return played
 
@@ -102,7 +103,7 @@ def test_ansible_is_asked_for_an_environment_once(tmp_path: Path, monkeypatch: p
 def test_an_environment_that_cannot_be_built_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failure = TaskFailure("prefill", "Build", "engine_env", "pip ended with 1")
     play(monkeypatch, Outcome("failed", [failure], "", 1.0), {})
-    with pytest.raises(UsageError, match="environment of simulator could not be built: pip ended with 1"):
+    with pytest.raises(UsageError, match="environment simulator could not be built: pip ended with 1"):
         environment.have(Lab(cache=tmp_path), "simulator", lambda _text: None)
     play(monkeypatch, Outcome("failed", [], "[ERROR]: no such playbook\n", 1.0), {})
     with pytest.raises(UsageError, match="no such playbook"):

@@ -1,7 +1,7 @@
 """Requests to a Dynamo frontend, and what its answers say of who gave them.
 
-With `nvext: {"extra_fields": ["worker_id", "timing"]}` an answer names the workers that prefilled and decoded it, and the
-share of the prompt's blocks that the router found in the cache of the worker that it chose (`kv_hit_rate`).
+With `nvext: {"extra_fields": ["worker_id", "timing"]}` an answer names the workers that prefilled and decoded it, and
+the share of the prompt's blocks that the router found in the cache of the worker that it chose (`kv_hit_rate`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 WHO = {"extra_fields": ["worker_id", "timing"]}
 # Ids of whole words in the stand-in's vocabulary of 2048, and of something in any larger one.
 _FIRST_TOKEN, _TOKENS = 300, 1700
-_T, _R = TypeVar("_T"), TypeVar("_R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)

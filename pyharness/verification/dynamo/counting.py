@@ -39,6 +39,7 @@ WORKER = (
 )
 # A request is counted when it is over, a moment after its client has the answer.
 _LATE_SECONDS = 3.0
+_UNDER_WAY = "dynamo_frontend_inflight_requests"
 _LABELS = ("endpoint", "request_type", "status", "error_type")
 
 
@@ -109,6 +110,30 @@ def read(trial: Trial) -> Counts:
     return Counts(metrics.read(frontend), {one.name: metrics.read(one) for one in metrics.workers(trial)})
 
 
+def at_rest(trial: Trial) -> Counts:
+    """Return what has been counted once nothing more is: a request is counted a moment after its client has the answer.
+
+    Raises:
+        CheckFailed: a service gives no metrics, or requests are under way that nobody waits for.
+    """
+    last = read(trial)
+
+    def still() -> bool:
+        nonlocal last
+        before, last = last, read(trial)
+        busy = last.frontend.total(_UNDER_WAY) or any(one.total(metrics.UNDER_WAY) for one in last.workers.values())
+        return not busy and (before.requests, before.taken) == (last.requests, last.taken)
+
+    quiet, seconds = waiting.until(still, _LATE_SECONDS)
+    if not quiet:
+        raise CheckFailed(
+            f"{seconds} s after the last answer the frontend has {last.frontend.total(_UNDER_WAY)} requests under way",
+            {"counted": _readable(last.requests), "taken": last.taken},
+            hint="somebody else uses this frontend, or a request has been left behind",
+        )
+    return last
+
+
 def metrics_present(counts: Counts) -> Evidence:
     """Check that the metrics that a dashboard needs are there."""
     missing = {"frontend": sorted(set(FRONTEND) - counts.frontend.names)}
@@ -162,7 +187,7 @@ def requests_counted(trial: Trial, before: Counts, sent: Ledger) -> Evidence:
         return all(last[name] == value for name, value in wanted.items())
 
     right, seconds = waiting.until(as_sent, _LATE_SECONDS)
-    evidence = {
+    evidence: dict[str, Any] = {
         "sent": {**wanted, "requests": _readable(sent.requests)},
         "counted": {**last, "requests": _readable(last["requests"])},
         "seconds": seconds,

@@ -27,8 +27,19 @@ def instances(trial: Trial) -> list[dict[str, Any]]:
     return [one for one in found if isinstance(one, dict) and one.get("endpoint") == metrics.SERVING]
 
 
+def values(trial: Trial) -> dict[str, Any]:
+    """Return what the trial's variant sets."""
+    variant = trial.case.variant(trial.deployment.variant or "")
+    return dict(variant.values) if variant else {}
+
+
+def simulated(trial: Trial) -> bool:
+    """Return whether the workers are Dynamo's simulated engine, which can be told how slow to be."""
+    return any("dynamo.mocker" in service.command for service in metrics.workers(trial))
+
+
 def wanted(trial: Trial) -> Wanted:
-    """Return what has to be there before anything else is asked: every worker, the model, and an answer of one token."""
+    """Return what has to be there before anything else is asked: every worker, the model, an answer of one token."""
     body = trial.engine.one_token(asking.chat(trial, "Ready?", 1))
     return Wanted(
         instances=len(metrics.workers(trial)),

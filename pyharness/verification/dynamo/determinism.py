@@ -2,8 +2,8 @@
 
 Dynamo's simulated engine makes up another text each time, whatever temperature and seed say. With a trace
 (`--response-replay-trace-path`) it gives the tokens that stand there under the key that a request's `nvext.annotations`
-has (``output_replay_id:KEY``). So what is shown is that transport, routing, detokenization, streaming and migration alter
-nothing of what an engine gives; of an engine's own numerics it shows nothing.
+has (``output_replay_id:KEY``). So what is shown is that transport, routing, detokenization, streaming and migration
+alter nothing of what an engine gives; of an engine's own numerics it shows nothing.
 """
 
 from __future__ import annotations

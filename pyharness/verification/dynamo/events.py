@@ -1,9 +1,10 @@
 """What workers publish of their KV cache, recorded by the verification itself: the ground truth of any index of it.
 
-Wire, as vLLM's `ZmqEventPublisher` has it and Dynamo's workers speak it: PUB frames are topic, 8-byte big-endian sequence
-number, and a msgpack array of time, events and rank. A DEALER that sends an empty frame and a sequence number gets what was
-published from there on, the end being marked by the number -1. An event is a map with a `type`, or an array that begins with
-it: BlockStored (hashes, parent hash, tokens, block size), BlockRemoved (hashes), AllBlocksCleared.
+Wire, as vLLM's `ZmqEventPublisher` has it and Dynamo's workers speak it: PUB frames are topic, 8-byte big-endian
+sequence number, and a msgpack array of time, events and rank. A DEALER that sends an empty frame and a sequence number
+gets what was published from there on, the end being marked by the number -1. An event is a map with a `type`, or an
+array that begins with it: BlockStored (hashes, parent hash, tokens, block size), BlockRemoved (hashes),
+AllBlocksCleared.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def decode(sequence: int, payload: bytes) -> list[Event]:
     try:
         batch = msgpack.unpackb(payload, strict_map_key=False)
         return [_event(sequence, entry) for entry in batch[1]]
-    except (msgpack.UnpackException, TypeError, LookupError) as error:
+    except (msgpack.UnpackException, ValueError, TypeError, LookupError) as error:
         raise ValueError(f"event {sequence} cannot be read ({error}): {payload[:80]!r}") from error
 
 
@@ -152,7 +153,7 @@ def replayed(service: Service, first: int = 0) -> list[Event]:
         dealer.send_multipart([b"", struct.pack(">q", first)])
         while True:
             left = deadline - time.monotonic()
-            if left <= 0 or not dealer.poll(left * 1000):
+            if left <= 0 or not dealer.poll(round(left * 1000)):
                 raise _failed(
                     service, f"{url} does not end its replay within {_REPLAY_SECONDS:g} s, after {expected} numbers"
                 )

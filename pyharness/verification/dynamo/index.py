@@ -1,8 +1,9 @@
 """An index of who holds which blocks is equal to what the workers themselves have published.
 
-Two indexes are looked at. dynamo.indexer gives away all that it holds (/dump), and is compared block by block. The router's
-own index cannot be read: it is asked by its decisions. For a prompt that continues what is stored, an answer says which worker
-was chosen, and which share of the prompt's blocks the router believes it to hold; both follow from the workers' events.
+Two indexes are looked at. dynamo.indexer gives away all that it holds (/dump), and is compared block by block. The
+router's own index cannot be read: it is asked by its decisions. For a prompt that continues what is stored, an answer
+says which worker was chosen, and which share of the prompt's blocks the router believes it to hold; both follow from
+the workers' events.
 """
 
 from __future__ import annotations
@@ -92,9 +93,9 @@ def instance(trial: Trial, service: Service) -> int:
 def _post(indexer: Service, path: str, body: dict[str, Any], right: tuple[int, ...]) -> None:
     exchange = exercise.post(indexer.url + path, body, _ANSWER_SECONDS)
     if exchange.status not in right:
-        body = (exchange.body or "")[:200]
+        said = (exchange.body or "")[:200]
         raise CheckFailed(
-            f"the indexer answers {path} with {exchange.problem or f'HTTP {exchange.status}: {body}'}",
+            f"the indexer answers {path} with {exchange.problem or f'HTTP {exchange.status}: {said}'}",
             {"exchange": exchange.transcript()},
             hint=f"read {indexer.log} on {indexer.node}",
         )
@@ -122,7 +123,7 @@ def dumped(document: Any) -> dict[int, dict[int, int | None]]:
 
 
 def indexer_equals_events(trial: Trial, followers: list[Follower]) -> Evidence:
-    """Check that dynamo.indexer holds exactly the blocks that the workers' events leave, with the same ones before them.
+    """Check that dynamo.indexer holds exactly the blocks that the workers' events leave, each behind the same one.
 
     Args:
         trial: whose indexer.
@@ -132,13 +133,13 @@ def indexer_equals_events(trial: Trial, followers: list[Follower]) -> Evidence:
     last: dict[str, Any] = {}
 
     def equal() -> bool:
+        last.clear()
         exchange = exercise.get(f"{indexer.url}/dump", _ANSWER_SECONDS)
         try:
             found = dumped(exchange.json())
         except ValueError as error:
             last["problem"] = exchange.problem or str(error)
             return False
-        last.clear()
         for follower in followers:
             held = follower.catch_up()
             seen = found.pop(instance(trial, follower.service), {})
@@ -188,7 +189,7 @@ def _taken(trial: Trial, followers: list[Follower]) -> Evidence:
 
 
 def settle(trial: Trial, followers: list[Follower]) -> Evidence:
-    """Wait until the router has applied what the workers have published, as far as it does. Returns the last figures."""
+    """Wait until the router has applied what the workers have published, if it does. Returns the last figures."""
     last: Evidence = {}
 
     def equal() -> bool:
@@ -200,7 +201,7 @@ def settle(trial: Trial, followers: list[Follower]) -> Evidence:
 
 
 def router_took_events(trial: Trial, followers: list[Follower]) -> Evidence:
-    """Check that the router has applied as many stored and removed events as the workers have published, all of them well.
+    """Check that the router has applied as many events of each kind as the workers have published, all of them well.
 
     Args:
         trial: whose router.
@@ -245,8 +246,8 @@ def prefixes(followers: list[Follower], most: int, vocabulary: range) -> list[li
 def router_knows_prefixes(trial: Trial, followers: list[Follower], names: dict[int, str]) -> Evidence:
     """Check by its decisions that the router knows who holds what.
 
-    Each stored beginning is asked for, one after the other, with a few new tokens behind it. The worker that holds most of it
-    has to be chosen, and the share that the router names has to be what that worker's own events say.
+    Each stored beginning is asked for, one after the other, with a few new tokens behind it. The worker that holds most
+    of it has to be chosen, and the share that the router names has to be what that worker's own events say.
 
     Args:
         trial: whose router.
@@ -278,8 +279,8 @@ def router_knows_prefixes(trial: Trial, followers: list[Follower], names: dict[i
     }
     if wrong or not blocks:
         raise CheckFailed(
-            f"{len(wrong)} of {len(chosen)} stored beginnings were routed otherwise than the workers' events say, the first: "
-            f"{wrong[0] if wrong else 'there was none'}",
+            f"{len(wrong)} of {len(chosen)} stored beginnings were routed otherwise than the workers' events say, the "
+            f"first: {wrong[0] if wrong else 'there was none'}",
             evidence,
             hint="held: blocks by the worker's own events; hit_rate: what the router believes of the one that it chose",
         )

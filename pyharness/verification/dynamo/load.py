@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -98,7 +98,7 @@ class Steady:
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(number,), daemon=True) for number in range(clients)]
 
-    def __enter__(self) -> Steady:
+    def __enter__(self) -> Self:
         """Begin."""
         for thread in self._threads:
             thread.start()
@@ -138,7 +138,7 @@ def all_answered(sent: list[Sent]) -> dict[str, Any]:
     failed = [one for one in sent if one.problem]
     if failed or not sent:
         raise CheckFailed(
-            f"{len(failed)} of {len(sent)} requests failed, the first with {failed[0].problem if failed else 'nothing sent'}",
+            f"{len(failed)} of {len(sent)} requests failed, the first: {failed[0].problem if failed else 'none sent'}",
             {"requests": len(sent), "failed": [one.problem for one in failed[:5]]},
             hint="see the frontend's log for what it says of them",
         )

@@ -82,7 +82,7 @@ def leaves(trial: Trial, worker: Service) -> Evidence:
     }
     if set(after) != set(others):
         raise CheckFailed(
-            f"after {worker.name} has ended, requests were answered by {dict(sorted(after.items()))}, and {others} are there",
+            f"after {worker.name} has ended, answers came from {dict(sorted(after.items()))}, and {others} are there",
             evidence,
             hint="see the frontend's log for the workers that it knows",
         )
@@ -95,7 +95,7 @@ def leaves(trial: Trial, worker: Service) -> Evidence:
         )
     if not left:
         raise CheckFailed(
-            f"{seconds} s after {worker.name} has ended, discovery still has {len(deployed.instances(trial))} instances",
+            f"{seconds} s after {worker.name} has ended, discovery has {len(deployed.instances(trial))} instances",
             evidence,
             hint="a worker that drains takes itself out of discovery: see its log",
         )

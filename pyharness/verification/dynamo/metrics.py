@@ -111,7 +111,7 @@ def worker_ids(trial: Trial) -> dict[int, str]:
         found = {has["worker_id"] for _name, has, _value in read(service).samples if has.get("worker_id")}
         if len(found) != 1:
             raise CheckFailed(
-                f"{service.name} on {service.node} has {len(found)} ids in its metrics, and one is what it ought to have",
+                f"{service.name} on {service.node} has {len(found)} ids in its metrics, and it ought to have one",
                 {"worker_ids": sorted(found)},
                 hint="without it nobody knows who has answered: see the worker's /metrics",
             )

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from pyharness.verification import waiting
 from pyharness.verification.base import CheckFailed, Evidence
 from pyharness.verification.dynamo import asking, load, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyharness.deployment import Service
     from pyharness.verification.base import Trial
     from pyharness.verification.dynamo.asking import Reply
 
 _ROUTED = "dynamo_component_router_requests_total"
+# A request is counted a moment after its client has the answer.
+_LATE_SECONDS = 3.0
 _HINT = "the variant's router_mode is the frontend's --router-mode: see its command in deployment.json"
 
 
@@ -45,8 +49,8 @@ def asked_in_groups(trial: Trial, settled: Callable[[], object]) -> list[list[Re
 def routed_as_declared(trial: Trial, mode: str, groups: list[list[Reply]], names: dict[int, str]) -> Evidence:
     """Check where requests went whose prompts share a beginning.
 
-    By KV cache: to the worker that answered the group's first, which holds the beginning, and found it there. In turns: to each
-    worker as many, whatever they hold.
+    By KV cache: to the worker that answered the group's first, which holds the beginning, and found it there. In turns:
+    to each worker as many, whatever they hold.
 
     Args:
         trial: whose workload bounds the shares.
@@ -73,8 +77,8 @@ def routed_as_declared(trial: Trial, mode: str, groups: list[list[Reply]], names
         least = float(workload["affinity_share"])
         if share < least:
             raise CheckFailed(
-                f"{share:.0%} of {len(later)} requests went to the worker that holds their beginning, and {least:.0%} are "
-                f"asked for; by worker {dict(sorted(by.items()))}",
+                f"{share:.0%} of {len(later)} requests went to the worker that holds their beginning, and {least:.0%} "
+                f"are asked for; by worker {dict(sorted(by.items()))}",
                 evidence,
                 hint=_HINT,
             )
@@ -86,7 +90,7 @@ def routed_as_declared(trial: Trial, mode: str, groups: list[list[Reply]], names
             )
     elif max(by.values()) - min(by.values()) > int(workload["turns_apart"]) or set(by) != set(names.values()):
         raise CheckFailed(
-            f"in turns each of {sorted(names.values())} gets as many requests as the other, and it was {dict(sorted(by.items()))}",
+            f"in turns {', '.join(sorted(names.values()))} get as many requests each, not {dict(sorted(by.items()))}",
             evidence,
             hint=_HINT,
         )
@@ -103,17 +107,17 @@ def balanced(trial: Trial, mode: str, names: dict[int, str]) -> Evidence:
     """
     workload = trial.workload
     number, at_once = int(workload["balance_requests"]), int(workload["balance_at_once"])
-    before, routed = metrics.taken(trial), _routed(trial)
+    before, routed = _at_rest(trial)
     prompts = [asking.prompt(f"balance {place}", int(workload["balance_prompt_tokens"])) for place in range(number)]
     sent = load.burst(trial, prompts, at_once, int(workload["answer_tokens"]))
     evidence = {"at_once": at_once, **load.all_answered(sent)}
-    after = metrics.taken(trial)
+    after, routed_since = _at_rest(trial)
     by = load.by_worker(sent, names)
     counted = {name: after[name] - before.get(name, 0) for name in after}
     evidence |= {
         "by_worker": dict(sorted(by.items())),
         "workers_count": counted,
-        "router_counts": _routed(trial) - routed,
+        "router_counts": routed_since - routed,
         "largest_share": round(max(by.values()) / number, 3),
         "requests_per_second": round(
             number / (max(one.at + one.seconds for one in sent) - min(one.at for one in sent)), 1
@@ -121,7 +125,7 @@ def balanced(trial: Trial, mode: str, names: dict[int, str]) -> Evidence:
     }
     if counted != {name: by[name] for name in counted} or (evidence["router_counts"] != number):
         raise CheckFailed(
-            f"workers count {counted} and the router {evidence['router_counts']}, and answers say {dict(sorted(by.items()))}",
+            f"workers count {counted}, the router {evidence['router_counts']}, answers say {dict(sorted(by.items()))}",
             evidence,
             hint="requests were sent twice, or an answer names a worker that did not give it",
         )
@@ -138,9 +142,21 @@ def balanced(trial: Trial, mode: str, names: dict[int, str]) -> Evidence:
     return {**evidence, "allowed_share": round(allowed, 3)}
 
 
-def _routed(trial: Trial) -> int:
+def _at_rest(trial: Trial) -> tuple[dict[str, int], int]:
+    """Return what the workers have taken and the router has routed, once that does not change any more."""
     (frontend,) = trial.deployment.of_kind("frontend")
-    return metrics.read(frontend).total(_ROUTED)
+    looks = [_look(trial, frontend)]
+
+    def still() -> bool:
+        looks.append(_look(trial, frontend))
+        return looks[-1] == looks[-2]
+
+    waiting.until(still, _LATE_SECONDS)
+    return looks[-1]
+
+
+def _look(trial: Trial, frontend: Service) -> tuple[dict[str, int], int]:
+    return metrics.taken(trial), metrics.read(frontend).total(_ROUTED)
 
 
 def nats_as_declared(server: dict[str, Any], streams: dict[str, Any], connections: int, *, jetstream: bool) -> Evidence:
@@ -162,15 +178,15 @@ def nats_as_declared(server: dict[str, Any], streams: dict[str, Any], connection
     }
     if enabled != jetstream:
         raise CheckFailed(
-            f"NATS runs {'with' if enabled else 'without'} JetStream, and {'with' if jetstream else 'without'} is declared",
+            f"JetStream of NATS is {'on' if enabled else 'off'}, and {'on' if jetstream else 'off'} is declared",
             evidence,
             hint="see the command of service nats in deployment.json",
             class_="configuration",
         )
     if (server.get("connections") or 0) < connections or not server.get("in_msgs"):
         raise CheckFailed(
-            f"NATS has {server.get('connections')} clients and {server.get('in_msgs')} messages, and the frontend and each "
-            f"worker make {connections}",
+            f"NATS has {server.get('connections')} clients and {server.get('in_msgs')} messages, and the frontend and "
+            f"each worker make {connections}",
             evidence,
             hint="somebody uses another plane than declared: see the commands in deployment.json",
         )

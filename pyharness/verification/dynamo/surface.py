@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pyharness.streamed import DONE
 from pyharness.verification.base import CheckFailed, Evidence
 from pyharness.verification.dynamo.asking import CHAT
 
@@ -54,7 +55,7 @@ def models_listed(exchange: Exchange, wanted: str) -> Evidence:
         names, form, entries = [], False, []
     if exchange.status != 200 or names != [wanted] or not form:
         raise CheckFailed(
-            f"/v1/models answers {exchange.problem or f'HTTP {exchange.status}'} with {names}, and {[wanted]} is served",
+            f"/v1/models: {exchange.problem or f'HTTP {exchange.status}'} with {names}, and {[wanted]} is served",
             {"exchange": exchange.transcript()[:2000]},
             hint="a list of models has `object: list`, and each model id, object, created and owned_by",
         )
@@ -98,28 +99,14 @@ def answer_well_formed(exchange: Exchange, expected: Expected) -> Evidence:
 
 
 def stream_well_formed(told: Streamed, expected: Expected, *, usage_asked: bool) -> Evidence:
-    """Check a stream: the order of its chunks, its text, why it ended, its counts where they were asked for, its end."""
-    wrong: list[str] = []
+    """Check a stream: the order of its chunks, its text, why it ended, its counts if they were asked for, its end."""
+    chunks = [event.content for event in told.events if event.content]
+    wrong = []
     if told.ending != "done" or told.error:
         wrong.append(f"it ended as {told.ending}: {told.error or told.problem}")
-    chunks = [event.content for event in told.events if event.content]
-    choices = [choice for chunk in chunks for choice in chunk.get("choices") or []]
-    reasons = [place for place, choice in enumerate(choices) if choice.get("finish_reason")]
-    wanted = "chat.completion.chunk" if expected.chat else "text_completion"
-    if {chunk.get("object") for chunk in chunks} != {wanted}:
-        wrong.append(f"objects are {sorted({str(chunk.get('object')) for chunk in chunks})}, not {wanted}")
-    if len({chunk.get("id") for chunk in chunks}) != 1 or {chunk.get("model") for chunk in chunks} != {expected.model}:
-        wrong.append("its chunks have not all one id and the model's name")
-    if reasons != [len(choices) - 1] or told.finish_reason != "length":
-        wrong.append(
-            f"finish_reason {told.finish_reason!r} stands in {len(reasons)} chunks, and belongs in the last one"
-        )
-    if [event.data for event in told.events].count("[DONE]") != 1 or told.events[-1].data != "[DONE]":
-        wrong.append("[DONE] does not come once and last")
-    if expected.chat and [bool((choice.get("delta") or {}).get("role")) for choice in choices].count(True) != 1:
-        wrong.append("the role does not come once")
-    if len(told.content_events) != expected.tokens:
-        wrong.append(f"{len(told.content_events)} chunks have text, and {expected.tokens} tokens were asked for")
+    if [event.data for event in told.events].count(DONE) != 1 or told.events[-1].data != DONE:
+        wrong.append(f"{DONE} does not come once and last")
+    wrong += _chunk_problems(told, chunks, expected)
     if usage_asked:
         wrong += _usage_problems(told.usage, expected)
         if chunks and (not chunks[-1].get("usage") or chunks[-1].get("choices")):
@@ -143,6 +130,26 @@ def stream_well_formed(told: Streamed, expected: Expected, *, usage_asked: bool)
     }
 
 
+def _chunk_problems(told: Streamed, chunks: list[dict[str, Any]], expected: Expected) -> list[str]:
+    wrong = []
+    choices = [choice for chunk in chunks for choice in chunk.get("choices") or []]
+    reasons = [place for place, choice in enumerate(choices) if choice.get("finish_reason")]
+    wanted = "chat.completion.chunk" if expected.chat else "text_completion"
+    if {chunk.get("object") for chunk in chunks} != {wanted}:
+        wrong.append(f"objects are {sorted({str(chunk.get('object')) for chunk in chunks})}, not {wanted}")
+    if len({chunk.get("id") for chunk in chunks}) != 1 or {chunk.get("model") for chunk in chunks} != {expected.model}:
+        wrong.append("its chunks have not all one id and the model's name")
+    if reasons != [len(choices) - 1] or told.finish_reason != "length":
+        wrong.append(
+            f"finish_reason {told.finish_reason!r} stands in {len(reasons)} chunks, and belongs in the last one"
+        )
+    if expected.chat and [bool((choice.get("delta") or {}).get("role")) for choice in choices].count(True) != 1:
+        wrong.append("the role does not come once")
+    if len(told.content_events) != expected.tokens:
+        wrong.append(f"{len(told.content_events)} chunks have text, and {expected.tokens} tokens were asked for")
+    return wrong
+
+
 def same_text(exchange: Exchange, told: Streamed, expected: Expected) -> Evidence:
     """Check that a stream and an unstreamed answer to the same replayed request say the same."""
     try:
@@ -164,8 +171,8 @@ def error_told(name: str, exchange: Exchange, status: int) -> Evidence:
     fault = error_object(exchange)
     if exchange.status != status or not fault.get("message") or fault.get("code") != status or not fault.get("type"):
         raise CheckFailed(
-            f"{name}: {exchange.problem or f'HTTP {exchange.status}'} {(exchange.body or '')[:300]}, and HTTP {status} with "
-            "an error object (message, type, code) is what it ought to be",
+            f"{name}: {exchange.problem or f'HTTP {exchange.status}'} {(exchange.body or '')[:300]}, and HTTP {status} "
+            "with an error object (message, type, code) is what it ought to be",
             {"exchange": exchange.transcript()[-2000:]},
             hint=_HINT,
         )
@@ -177,8 +184,8 @@ def error_event_told(name: str, told: Streamed, status: int) -> Evidence:
     fault: dict[str, Any] = next((found for event in told.events if (found := event.content.get("error"))), {})
     if not fault.get("message") or fault.get("code") != status or told.ending != "done":
         raise CheckFailed(
-            f"{name}, streamed: ended as {told.ending} with the error {told.error or told.problem or told.body}, and code "
-            f"{status} in an error event before [DONE] is what it ought to be",
+            f"{name}, streamed: ended as {told.ending} with the error {told.error or told.problem or told.body}, and "
+            f"code {status} in an error event before [DONE] is what it ought to be",
             {"stream": told.transcript()[-2000:]},
             hint=_HINT,
         )
@@ -186,7 +193,7 @@ def error_event_told(name: str, told: Streamed, status: int) -> Evidence:
 
 
 def errors_wrapped(exchanges: list[Exchange]) -> Evidence:
-    """Check that errors stand below `error`, where OpenAI's ErrorResponse has them, and as this frontend streams them."""
+    """Check that errors stand below `error`, as OpenAI's ErrorResponse has them, and this frontend's streams."""
     flat = [exchange for exchange in exchanges if "error" not in _document(exchange)]
     if flat:
         raise CheckFailed(
@@ -239,10 +246,8 @@ def _usage_problems(usage: dict[str, Any] | None, expected: Expected) -> list[st
     prompt, answer, total = (usage.get(f"{key}_tokens") for key in ("prompt", "completion", "total"))
     right = isinstance(prompt, int) and prompt > 0 and answer == expected.tokens and total == prompt + expected.tokens
     if not right or expected.prompt_tokens not in (None, prompt):
-        return [
-            f"usage says {prompt} + {answer} = {total}, and the prompt had {expected.prompt_tokens or 'some'} tokens and the "
-            f"answer {expected.tokens}"
-        ]
+        wanted = f"{expected.prompt_tokens or 'some'} + {expected.tokens}"
+        return [f"usage says {prompt} + {answer} = {total} tokens, and {wanted} is what there were"]
     return []
 
 

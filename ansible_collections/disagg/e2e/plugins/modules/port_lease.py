@@ -112,7 +112,8 @@ def main() -> None:
         module.exit_json(changed=bool(missing or parameters["renew"]), ports=before["ports"], lost=before["lost"])
     try:
         # From a zip file, as Ansible sends modules, the loader knows the text; there is no file.
-        source = port_holder.__loader__.get_source(port_holder.__name__)
+        loader: Any = port_holder.__loader__
+        source = loader.get_source(port_holder.__name__)
         source = source.decode() if isinstance(source, bytes) else source  # Ansible's own loader has it in bytes
         port_holder.start(run_dir, _environment(parameters), source)
         asked = {"hold": parameters["names"], "renew": parameters["renew"], "open": parameters["open"]}
