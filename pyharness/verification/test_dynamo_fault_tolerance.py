@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyharness.verification.dynamo import deployed, disaggregated_faults, outages, stalling, streams, worker_faults
+from pyharness.verification.dynamo import (
+    deployed,
+    disaggregated_faults,
+    leaving_clients,
+    outages,
+    stalling,
+    streams,
+    worker_faults,
+)
 
 if TYPE_CHECKING:
     from pyharness.verification.base import Trial
@@ -61,7 +69,7 @@ def _migration(trial: Trial) -> None:
     _after(trial, moved)
     run("worker_drains", lambda: worker_faults.drains(trial, "drained"))
     run("worker_stall_survived", lambda: worker_faults.stall_survived(trial, "stopped"))
-    run("client_cancel_stops_worker", lambda: worker_faults.cancel_stops(trial, "left"))
+    run("client_cancel_stops_worker", lambda: leaving_clients.cancel_stops(trial, "left"))
 
 
 def _no_migration(trial: Trial) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyharness.verification.dynamo import deployed, planner
+from pyharness.verification.dynamo import deployed, planner, planner_program
 
 if TYPE_CHECKING:
     from pyharness.verification.base import Evidence, Trial
@@ -27,7 +27,7 @@ def verify(trial: Trial) -> bool:
 def exercise(trial: Trial) -> None:
     """Load, count, scale, and load again; or start the planner."""
     if trial.deployment.variant == "planner":
-        trial.recorder.run("planner_runs", lambda: planner.planner_runs(trial))
+        trial.recorder.run("planner_runs", lambda: planner_program.planner_runs(trial))
         return
     load, run = trial.workload, trial.recorder.run
     low, high = (float(rate) for rate in load["rates"])
@@ -45,7 +45,7 @@ def exercise(trial: Trial) -> None:
     if high not in seen:
         trial.skip(("decision_handed_over", "load_relieved"), "there was no load to relieve")
         return
-    if not run("decision_handed_over", lambda: planner.scaled(trial)):
+    if not run("decision_handed_over", lambda: planner_program.scaled(trial)):
         trial.skip(("load_relieved",), "no worker has joined")
         return
     run(

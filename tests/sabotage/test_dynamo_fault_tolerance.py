@@ -8,7 +8,8 @@ import pytest
 
 from pyharness.faults import on_node
 from pyharness.verification import test_dynamo_fault_tolerance as subject
-from pyharness.verification.dynamo import outages, stalling, worker_faults
+from pyharness.verification import waiting
+from pyharness.verification.dynamo import leaving_clients, outages, stalling, streams, worker_faults
 from tests.sabotage.test_faults import NOTHING_DONE
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def failures(report: Report) -> dict[str, str]:
 @pytest.fixture
 def only_kills(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make no fault but the kill."""
-    for name in ("drains", "stall_survived", "cancel_stops"):
+    monkeypatch.setattr(leaving_clients, "cancel_stops", nothing)
+    for name in ("drains", "stall_survived"):
         monkeypatch.setattr(worker_faults, name, nothing)
 
 
@@ -76,12 +78,12 @@ def test_a_worker_that_never_comes_back_is_found_by_its_recovery(
     """Stopped for so long that file discovery drops it, which it does not survive: what is a known defect elsewhere."""
     monkeypatch.setattr(worker_faults, "kill_survived", nothing)
     monkeypatch.setattr(worker_faults, "drains", nothing)
-    monkeypatch.setattr(worker_faults, "cancel_stops", nothing)
-    whole = worker_faults.streams.whole
+    monkeypatch.setattr(leaving_clients, "cancel_stops", nothing)
+    whole = streams.whole
 
     def whole_at_last(told: Any, tokens: int) -> dict[str, Any]:
         trial, limit = seen[0], seen[0].workload["drop_seconds"]
-        assert stalling.waiting.until(lambda: len(stalling.known_workers(trial)) == 1, float(limit))[0]
+        assert waiting.until(lambda: len(stalling.known_workers(trial)) == 1, float(limit))[0]
         return whole(told, tokens)
 
     seen: list[Any] = []
@@ -91,7 +93,7 @@ def test_a_worker_that_never_comes_back_is_found_by_its_recovery(
         seen.append(trial)
         return survived(trial, seed)
 
-    monkeypatch.setattr(worker_faults.streams, "whole", whole_at_last)
+    monkeypatch.setattr(streams, "whole", whole_at_last)
     monkeypatch.setattr(worker_faults, "stall_survived", stalled)
     variant = {
         "migration_limit": 3,

@@ -45,7 +45,7 @@ def test_one_worker_that_answers_another_word_is_found(
     assert report.verdict == "fail", report.failures
     failed = {failure.check: failure for failure in report.failures}
     assert failed.keys() == {"output_identical", "output_identical_after_reset"}
-    assert "of 50 outputs are not the trace's" in failed["output_identical"].evidence
+    assert "of 50 outputs are not the expected one" in failed["output_identical"].evidence
     assert failed["output_identical"].class_ == "product"
 
 
@@ -59,7 +59,7 @@ def test_an_engine_without_its_trace_is_found(real_site: Site, monkeypatch: pyte
 
     assert report.verdict == "fail", report.failures
     failed = {failure.check: failure.evidence for failure in report.failures}
-    assert "50 of 50 outputs are not the trace's" in failed["output_identical"]
+    assert "50 of 50 outputs are not the expected one" in failed["output_identical"]
 
 
 @pytest.mark.nightly

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyharness.verification.dynamo import planner
+from pyharness.verification.dynamo import planner_program
 
 if TYPE_CHECKING:
+    from pyharness.verification.base import Trial
     from tests.sabotage.conftest import Site
 
 requires = ["dynamo", "etcd"]
@@ -34,13 +35,13 @@ def test_a_planner_that_is_refused_in_other_words_is_a_failure(
     real_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The declaration knows one refusal; another one is not taken for it."""
-    run = planner._program
+    run = planner_program._program
 
-    def other(trial: planner.Trial, arguments: list[str]) -> dict[str, object]:
+    def other(trial: Trial, arguments: list[str]) -> dict[str, object]:
         told = run(trial, arguments)
         return {**told, "error": "ImportError: something else"}
 
-    monkeypatch.setattr(planner, "_program", other)
+    monkeypatch.setattr(planner_program, "_program", other)
     report = real_site.run(CASE, variants=("planner",))
 
     assert report.verdict == "fail", report.failures

@@ -28,7 +28,9 @@ def test_a_recorded_replay_is_the_traces_text() -> None:
 
 def test_one_output_that_differs_is_found_with_who_gave_it() -> None:
     other = Output(TEXT[:-1], "unary", 12, warm=False)
-    with pytest.raises(CheckFailed, match=r"1 of 3 outputs are not the trace's: .* by unary of worker 12") as failed:
+    with pytest.raises(
+        CheckFailed, match=r"1 of 3 outputs are not the expected one: .* by unary of worker 12"
+    ) as failed:
         determinism.identical([ONE, other, ONE], TEXT)
     assert failed.value.evidence["match_percent"] == 66.67
 

@@ -95,6 +95,7 @@ def test_blocks_follow_the_events() -> None:
     assert held.prefix([*range(300, 316), *range(500, 516)], 16) == 2
     assert held.prefix([*range(300, 310)], 16) == 0
     held.apply(Event(2, events.REMOVED, (11,)))
+    assert held.dropped == [tuple(range(300, 316))]
     assert held.chain(12) == []
     assert (held.stored, held.removed) == (3, 1)
     held.apply(Event(3, events.CLEARED))
@@ -293,11 +294,26 @@ def test_a_router_that_knows_and_routers_that_do_not(server: FakeServer) -> None
     assert (told["prefixes"], told["blocks"], told["wrong"]) == (2, 3, 0)
     # Sent to the one who holds less; and the right one, with a wrong belief.
     wrong = failure(index.router_knows_prefixes, a_trial(server, send=routing_to(2, None)), holding(), NAMES)
-    assert wrong.startswith("1 of 2 stored beginnings were routed otherwise")
+    assert wrong.startswith("1 of 2 stored and 0 dropped beginnings were routed otherwise")
     wrong = failure(index.router_knows_prefixes, a_trial(server, send=routing_to(1, 0.0)), holding(), NAMES)
     assert "'hit_rate': 0.0, 'true_share': 0.6667" in wrong
     nothing = [Follower(worker(1)), Follower(worker(2))]
     assert "there was none" in failure(index.router_knows_prefixes, a_trial(server), nothing, NAMES)
+
+
+def test_a_router_that_keeps_what_was_dropped(server: FakeServer) -> None:
+    server.answers["/metrics"] = Answer(body=applied(0))
+    followers = holding()
+    for hashes, parent in (((21, 22), None), ((23,), 22)):
+        tokens = tuple(range(700 + hashes[0], 700 + hashes[0] + 16 * len(hashes)))
+        followers[1].held.apply(Event(1, events.STORED, hashes, parent, tokens, 16))
+    followers[1].held.apply(Event(2, events.REMOVED, (23, 22, 21)))
+    (chain,) = index._dropped(followers, 10, range(300, 2000))
+    assert len(chain) == 48
+    told = failure(index.router_knows_prefixes, a_trial(server, send=routing_to(1, None)), followers, NAMES)
+    assert told.startswith("1 of 2 stored and 1 dropped beginnings were routed otherwise")
+    assert "'held': {'worker-1': 0, 'worker-2': 0}" in told
+    assert "'true_share': 0.0" in told
 
 
 def test_what_a_server_says_is_read(server: FakeServer) -> None:

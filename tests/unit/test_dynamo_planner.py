@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from pyharness.verification.base import CheckFailed
-from pyharness.verification.dynamo import metrics, planner
+from pyharness.verification.dynamo import metrics, planner, planner_program
 from pyharness.verification.dynamo.planner import Load, Lone
 from tests.unit.builders import FakeNodes, make_deployment, make_trial
 from tests.unit.dynamo_recordings import FOLDER
@@ -40,9 +41,7 @@ def test_an_engine_that_does_nothing_is_no_basis() -> None:
 def test_twice_the_load_wants_two_prefill_workers_and_one_decode_worker() -> None:
     assert planner.as_expected(load(10), LONE, 1, 1)["wanted"]["prefill"] == 1
     assert planner.as_expected(load(20), LONE, 2, 1)["wanted"]["decode"] == 1
-    with pytest.raises(
-        CheckFailed, match=r"20\.0 requests a second want 2P1D by the planner's sums, instead of 1P1D"
-    ):
+    with pytest.raises(CheckFailed, match=r"20\.0 requests a second want 2P1D by the planner's sums, instead of 1P1D"):
         planner.as_expected(load(20), LONE, 1, 1)
 
 
@@ -103,27 +102,52 @@ def test_the_planners_refusal_is_told_in_its_own_words() -> None:
     with pytest.raises(
         CheckFailed, match=r"ends with status 1: ModuleNotFoundError: No module named 'aisimulate_core'"
     ):
-        planner.planner_runs(trial)
+        planner_program.planner_runs(trial)
 
 
 def test_a_planner_that_starts_is_no_refusal() -> None:
     trial = make_trial(_Program({"status": 0, "output": "usage", "error": ""}), make_deployment(services=[FRONTEND]))
-    assert planner.planner_runs(trial)["output"] == "usage"
+    assert planner_program.planner_runs(trial)["output"] == "usage"
 
 
-def test_a_decision_that_the_other_side_does_not_read_is_found() -> None:
-    told = [
-        {"status": 0, "output": line, "error": ""} for line in ('{"prefill": 2, "decode": 1, "ready": false}', "{}")
-    ]
-    told[1]["output"] = '{"prefill": 1, "decode": 1, "ready": true}'
-    trial = make_trial(_Program(*told), make_deployment(services=[FRONTEND]))
+class _Connector(FakeNodes):
+    """A node where each side of the connector says what a test has it say; by default all goes well."""
+
+    def __init__(self, **told: dict[str, Any]) -> None:
+        super().__init__({})
+        self._told = told
+
+    def run_python(self, _node: str, script: str) -> dict[str, Any]:
+        step = next(step for step in ("decide", "take", "complete") if f"'{step}'" in script)
+        well = {"prefill": 2, "decode": 1, "ready": step == "decide"}
+        return self._told.get(step) or {"status": 0, "output": json.dumps(well), "error": ""}
+
+
+def scale(monkeypatch: pytest.MonkeyPatch, **told: dict[str, Any]) -> dict[str, Any]:
+    monkeypatch.setattr(planner_program, "_joined", lambda _trial: {"joined": "worker-2"})
+    return planner_program.scaled(make_trial(_Connector(**told), make_deployment(services=[FRONTEND])))
+
+
+def said(**what: Any) -> dict[str, Any]:
+    return {"status": 0, "output": json.dumps(what), "error": ""}
+
+
+def test_a_decision_goes_over_and_is_told_to_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = scale(monkeypatch)
+    assert (evidence["decided"]["ready"], evidence["joined"]) == (True, "worker-2")
+
+
+def test_a_decision_that_the_other_side_does_not_read_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckFailed, match="decided 2P1D, and the environment's side reads"):
-        planner.scaled(trial)
+        scale(monkeypatch, take=said(prefill=1, decode=1, ready=False))
 
 
-def test_a_connector_that_refuses_is_told_of() -> None:
-    trial = make_trial(
-        _Program({"status": 1, "output": "", "error": "Exception: no etcd"}), make_deployment(services=[FRONTEND])
-    )
-    with pytest.raises(CheckFailed, match="the planner's virtual connector refuses to decide: Exception: no etcd"):
-        planner.scaled(trial)
+def test_a_planners_side_that_is_never_told_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckFailed, match="has scaled, and this does not know it"):
+        scale(monkeypatch, decide=said(prefill=2, decode=1, ready=False))
+
+
+def test_a_connector_that_refuses_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = {"status": 1, "output": "", "error": "Exception: no etcd"}
+    with pytest.raises(CheckFailed, match="the planner's virtual connector refuses to take: Exception: no etcd"):
+        scale(monkeypatch, take=refusal)

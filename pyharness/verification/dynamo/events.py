@@ -54,12 +54,14 @@ class Blocks:
         parents: by a block's hash the hash of the block before it; None for a first one.
         tokens: by a block's hash its tokens.
         stored, removed: how many blocks there were events of.
+        dropped: tokens from the prompt's first up to the end of each block that was removed.
     """
 
     parents: dict[int, int | None] = field(default_factory=dict)
     tokens: dict[int, tuple[int, ...]] = field(default_factory=dict)
     stored: int = 0
     removed: int = 0
+    dropped: list[tuple[int, ...]] = field(default_factory=list)
 
     def apply(self, event: Event) -> None:
         """Take an event."""
@@ -69,6 +71,7 @@ class Blocks:
             self.tokens.clear()
         elif event.kind == REMOVED:
             self.removed += len(event.hashes)
+            self.dropped += [tuple(chain) for gone in event.hashes if (chain := self.chain(gone))]
             for gone in event.hashes:
                 self.parents.pop(gone, None)
                 self.tokens.pop(gone, None)

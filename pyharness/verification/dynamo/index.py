@@ -243,11 +243,26 @@ def prefixes(followers: list[Follower], most: int, vocabulary: range) -> list[li
     return [list(chain) for chain in dict.fromkeys(found)]
 
 
+def _dropped(followers: list[Follower], most: int, vocabulary: range) -> list[list[int]]:
+    """Return beginnings that a worker has dropped, none of them the beginning of another; the last dropped first."""
+    found: list[tuple[int, ...]] = []
+    for follower in followers:
+        own: dict[tuple[int, ...], None] = {}
+        for chain in reversed(follower.held.dropped):
+            if all(token in vocabulary for token in chain) and not any(one[: len(chain)] == chain for one in own):
+                own[chain] = None
+            if len(own) >= max(1, most // len(followers)):
+                break
+        found += own
+    return [list(chain) for chain in dict.fromkeys(found)]
+
+
 def router_knows_prefixes(trial: Trial, followers: list[Follower], names: dict[int, str]) -> Evidence:
     """Check by its decisions that the router knows who holds what.
 
-    Each stored beginning is asked for, one after the other, with a few new tokens behind it. The worker that holds most
-    of it has to be chosen, and the share that the router names has to be what that worker's own events say.
+    Stored beginnings are asked for, one after the other, with a few new tokens behind each; and beginnings that were
+    stored and are not any more. The worker that holds most has to be chosen, and the share that the router names has to
+    be what that worker's own events say: less would be missing in its index, and more would be stale.
 
     Args:
         trial: whose router.
@@ -259,9 +274,14 @@ def router_knows_prefixes(trial: Trial, followers: list[Follower], names: dict[i
     for follower in followers:
         follower.catch_up()
     chosen = prefixes(followers, int(trial.workload["index_probes"]), range(first, last))
+    dropped = _dropped(followers, int(trial.workload["dropped_probes"]), range(first, last))
     wrong: list[dict[str, Any]] = []
-    blocks = 0
-    for number, chain in enumerate(chosen):
+    blocks, follows = 0, True
+    for number, chain in enumerate([*chosen, *dropped]):
+        # What is not stored is stored by asking, and the router has to have taken that before the next is asked.
+        if number >= len(chosen) and follows:
+            told = settle(trial, followers)
+            follows = told["published"] == told["applied"]
         whole = chain + asking.prompt(f"probe {number}", _TAIL_TOKENS)
         held = {one.service.name: one.catch_up().prefix(whole, size) for one in followers}
         reply = asking.reply(asking.ask(trial, whole, 1))
@@ -272,6 +292,7 @@ def router_knows_prefixes(trial: Trial, followers: list[Follower], names: dict[i
             wrong.append({"held": held, "sent_to": name, "hit_rate": reply.hit_rate, "true_share": round(share, 4)})
     evidence = {
         "prefixes": len(chosen),
+        "dropped": len(dropped),
         "of_leaves": sum(len(one.held.leaves()) for one in followers),
         "blocks": blocks,
         "wrong": len(wrong),
@@ -279,8 +300,8 @@ def router_knows_prefixes(trial: Trial, followers: list[Follower], names: dict[i
     }
     if wrong or not blocks:
         raise CheckFailed(
-            f"{len(wrong)} of {len(chosen)} stored beginnings were routed otherwise than the workers' events say, the "
-            f"first: {wrong[0] if wrong else 'there was none'}",
+            f"{len(wrong)} of {len(chosen)} stored and {len(dropped)} dropped beginnings were routed otherwise than the "
+            f"workers' events say, the first: {wrong[0] if wrong else 'there was none'}",
             evidence,
             hint="held: blocks by the worker's own events; hit_rate: what the router believes of the one that it chose",
         )

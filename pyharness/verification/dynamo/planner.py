@@ -1,27 +1,22 @@
-"""Dynamo's planner: the arithmetic of its replicas, by what is recorded, and the hand-over of its decision.
+"""Dynamo's planner: the arithmetic of its replicas, by what is recorded of a load.
 
 The planner of ai-dynamo 1.6.1 reads the frontend's metrics of an interval (`planner/monitoring/traffic_metrics.py`) and
 wants ceil(requests per second / requests per second of one engine) replicas of each kind, at least one
 (`planner/core/throughput_scaling.py`). One prefill engine does 1 / (seconds of one prefill) of them
 (`planner/core/perf_model/prefill.py`), one decode engine B / (output tokens x seconds of a token) with B at a time
-(`planner/core/perf_model/decode.py`). Outside Kubernetes it hands a decision over by `VirtualConnectorCoordinator`, and
-the environment takes it by `VirtualConnectorClient`, both of `dynamo._core`, over etcd. The planner itself cannot run
-here: it needs aisimulate, of which PyPI has a placeholder alone. So its arithmetic is done here, and handed over by its
-own interface.
+(`planner/core/perf_model/decode.py`). The planner itself cannot run here (see `planner_program`), so its arithmetic is
+done here.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyharness import faults
-from pyharness.verification import waiting
 from pyharness.verification.base import CheckFailed, Evidence
-from pyharness.verification.dynamo import asking, metrics, worker_faults
+from pyharness.verification.dynamo import asking, metrics
 from pyharness.verification.dynamo.pulse import Pulse, errors_bounded
 
 if TYPE_CHECKING:
@@ -36,38 +31,6 @@ _AVERAGES = {
     "output_tokens": "dynamo_frontend_output_sequence_tokens",
 }
 _STARTED = "dynamo_frontend_requests_started_total"
-_PROGRAM_SECONDS = 30
-
-_ON_NODE = """
-import json, os, subprocess
-environment = {{name: value for name, value in os.environ.items() if name != "NATS_SERVER"}} | {environment!r}
-asked = {{"capture_output": True, "text": True, "timeout": {seconds!r}, "check": False}}
-try:
-    done = subprocess.run({command!r}, env=environment, **asked)
-    told = {{"status": done.returncode, "output": done.stdout[-4000:], "error": done.stderr[-4000:]}}
-except subprocess.TimeoutExpired:
-    told = {{"status": None, "output": "", "error": "not over within {seconds:g} s"}}
-print(json.dumps(told))
-"""
-
-# One end of the virtual connector: the coordinator is the planner's, the client the environment's.
-_CONNECTOR = """
-import asyncio, json, sys
-from dynamo._core import DistributedRuntime, VirtualConnectorClient, VirtualConnectorCoordinator
-async def main(step, *wanted):
-    runtime = DistributedRuntime(asyncio.get_running_loop(), "etcd", "tcp")
-    coordinator = VirtualConnectorCoordinator(runtime, "dynamo", 1, 10, 10)
-    await coordinator.async_init()
-    client = VirtualConnectorClient(runtime, "dynamo")
-    if step == "decide":
-        await coordinator.update_scaling_decision(int(wanted[0]), int(wanted[1]))
-    decision = await client.get()
-    if step == "complete":
-        await client.complete(decision)
-    print(json.dumps({"prefill": decision.num_prefill_workers, "decode": decision.num_decode_workers,
-                      "decision": decision.decision_id, "ready": await coordinator.is_scaling_ready()}))
-asyncio.run(main(*sys.argv[1:]))
-"""
 
 
 @dataclass(frozen=True)
@@ -270,77 +233,3 @@ def relieved(alone: Load, both: Load, limit_seconds: float) -> Evidence:
             hint="does the router use both? See dynamo_component_requests_total of each",
         )
     return evidence
-
-
-def scaled(trial: Trial) -> Evidence:
-    """Hand the decision over by the planner's own connector, have a prefill worker join, and tell that it is done."""
-    decided = _connector(trial, "decide", "2", "1")
-    taken = _connector(trial, "look")
-    if (taken["prefill"], taken["decode"], taken["ready"]) != (2, 1, False):
-        raise CheckFailed(
-            f"the planner's side decided 2P1D, and the environment's side reads {taken}",
-            {"decided": decided, "taken": taken},
-            hint="v1/dynamo/planner/ in etcd has the decision",
-        )
-    newcomer = next(service for service in trial.deployment.later if service.kind == "prefill")
-    limit = float(trial.workload["recovery_seconds"])
-    with faults.injected(trial, faults.Start(newcomer)) as hold:
-        found, waited = waiting.until(lambda: worker_faults.answers(trial, newcomer), limit)
-        if not found:
-            raise CheckFailed(
-                f"{newcomer.name} was started and is ready, and prefills nothing {waited:g} s later",
-                {"waited_seconds": waited},
-                hint="see the frontend's log for the workers that it knows",
-            )
-    done = _connector(trial, "complete")
-    evidence: Evidence = {"decided": decided, "done": done, "joined": newcomer.name, "joining": hold.evidence}
-    if not done["ready"]:
-        raise CheckFailed(
-            "the environment told the planner's side that it has scaled, and this does not know it",
-            evidence,
-            hint="v1/dynamo/planner/ in etcd has the decision, and which was completed last",
-        )
-    return evidence
-
-
-def _connector(trial: Trial, step: str, *values: str) -> dict[str, Any]:
-    """Do one step at the virtual connector. Returns the decision as its client reads it, and whether it is done."""
-    told = _program(trial, ["-c", _CONNECTOR, step, *values])
-    lines = told["output"].strip().splitlines()
-    if told["status"] != 0 or not lines:
-        raise CheckFailed(
-            f"the planner's virtual connector refuses to {step}: {_last(told)}",
-            told,
-            hint="dynamo._core has it, and needs etcd",
-        )
-    return dict(json.loads(lines[-1]))
-
-
-def planner_runs(trial: Trial) -> Evidence:
-    """Check that the planner starts: its program, asked for its arguments alone.
-
-    Raises:
-        CheckFailed: it does not, with its own words.
-    """
-    told = _program(trial, ["-m", "dynamo.planner", "--help"])
-    if told["status"] != 0:
-        raise CheckFailed(
-            f"python -m dynamo.planner ends with status {told['status']}: {_last(told)}",
-            told,
-            hint="ai-dynamo asks for aisimulate, of which PyPI has a placeholder alone; its wheel is on NVIDIA's own index",
-        )
-    return {"output": told["output"][:500]}
-
-
-def _last(told: dict[str, Any]) -> str:
-    lines = [line for line in told["error"].splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "without a word"
-
-
-def _program(trial: Trial, arguments: list[str]) -> dict[str, Any]:
-    """Run a program of Dynamo's own Python on the frontend's node, to its end."""
-    (frontend,) = trial.deployment.of_kind("frontend")
-    environment = {name: value for name, value in frontend.environment.items() if name != "NATS_SERVER"}
-    command = [frontend.command[0], *arguments]
-    script = _ON_NODE.format(environment=environment, command=command, seconds=_PROGRAM_SECONDS)
-    return trial.nodes.run_python(frontend.node, script)
