@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyharness import exercise as asking_directly
 from pyharness.verification.base import CheckFailed
-from pyharness.verification.dynamo import deployed, index, membership, metrics, routing
+from pyharness.verification.dynamo import deployed, index, membership, metrics, router_index, routing
 from pyharness.verification.dynamo.index import Follower
 
 if TYPE_CHECKING:
@@ -47,15 +47,15 @@ def exercise(trial: Trial) -> None:
 
     def routed() -> Evidence:
         # A router that goes by turns listens to no events.
-        groups = routing.asked_in_groups(trial, lambda: index.settle(trial, followers) if mode == "kv" else None)
+        groups = routing.asked_in_groups(trial, lambda: router_index.settle(trial, followers) if mode == "kv" else None)
         return routing.routed_as_declared(trial, mode, groups, names)
 
     run("routed_as_declared", routed)
     run("balanced", lambda: routing.balanced(trial, mode, names))
     run("indexer_equals_events", lambda: index.indexer_equals_events(trial, followers))
     if mode == "kv":
-        run("router_took_events", lambda: index.router_took_events(trial, followers))
-        run("router_knows_prefixes", lambda: index.router_knows_prefixes(trial, followers, names))
+        run("router_took_events", lambda: router_index.router_took_events(trial, followers))
+        run("router_knows_prefixes", lambda: router_index.router_knows_prefixes(trial, followers, names))
 
     (newcomer,) = trial.deployment.later
     if not run("worker_joins", lambda: membership.joins(trial, newcomer)):
@@ -63,7 +63,7 @@ def exercise(trial: Trial) -> None:
         return
     run("worker_leaves", lambda: membership.leaves(trial, newcomer))
     if mode == "kv":
-        run("router_knows_prefixes_afterwards", lambda: index.router_knows_prefixes(trial, followers, names))
+        run("router_knows_prefixes_afterwards", lambda: router_index.router_knows_prefixes(trial, followers, names))
     run("indexer_equals_events_afterwards", lambda: _indexer_without(trial, newcomer, followers))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pyharness.exercise import Exchange
 from pyharness.verification.base import CheckFailed
-from pyharness.verification.dynamo import asking, events, index, metrics
+from pyharness.verification.dynamo import asking, events, index, metrics, router_index
 from pyharness.verification.dynamo.events import Blocks, Event
 from pyharness.verification.dynamo.index import Follower
 from tests.unit import dynamo_recorded as recorded
@@ -137,6 +137,7 @@ def server() -> Iterator[FakeServer]:
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give nobody time to catch up: what is recorded does not change."""
     monkeypatch.setattr(index, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(router_index, "_SETTLE_SECONDS", 0.0)
 
 
 def a_trial(server: FakeServer, **changes: Any) -> Trial:
@@ -251,13 +252,13 @@ def test_events_that_the_router_did_not_apply(server: FakeServer, text: bytes, t
     follower.kinds.update([events.STORED, events.REMOVED])
     trial = a_trial(server)
     if told is None:
-        assert index.router_took_events(trial, [follower])["applied"]["stored"] == 1
+        assert router_index.router_took_events(trial, [follower])["applied"]["stored"] == 1
     else:
-        assert told in failure(index.router_took_events, trial, [follower])
+        assert told in failure(router_index.router_took_events, trial, [follower])
 
 
 def test_the_recorded_frontend_has_the_metric() -> None:
-    found = metrics.parse(RECORDED["frontend_metrics"]).by(index._APPLIED, "event_type", "status")
+    found = metrics.parse(RECORDED["frontend_metrics"]).by(router_index._APPLIED, "event_type", "status")
     assert found["stored", "ok"] > 0
 
 
@@ -271,10 +272,10 @@ def holding() -> list[Follower]:
 
 
 def test_beginnings_are_those_that_a_prompt_can_have() -> None:
-    found = index.prefixes(holding(), 10, range(300, 2000))
+    found = router_index.prefixes(holding(), 10, range(300, 2000))
     assert found == [list(range(300, 332)), list(range(300, 316))]
-    assert len(index.prefixes(holding(), 1, range(300, 2000))) == 2
-    assert index.prefixes(holding(), 10, range(3)) == []
+    assert len(router_index.prefixes(holding(), 1, range(300, 2000))) == 2
+    assert router_index.prefixes(holding(), 10, range(3)) == []
 
 
 def routing_to(worker_id: int, share: float | None) -> Any:
@@ -290,15 +291,16 @@ def routing_to(worker_id: int, share: float | None) -> Any:
 
 
 def test_a_router_that_knows_and_routers_that_do_not(server: FakeServer) -> None:
-    told = index.router_knows_prefixes(a_trial(server, send=routing_to(1, None)), holding(), NAMES)
+    server.answers["/metrics"] = Answer(body=applied(0))
+    told = router_index.router_knows_prefixes(a_trial(server, send=routing_to(1, None)), holding(), NAMES)
     assert (told["prefixes"], told["blocks"], told["wrong"]) == (2, 3, 0)
     # Sent to the one who holds less; and the right one, with a wrong belief.
-    wrong = failure(index.router_knows_prefixes, a_trial(server, send=routing_to(2, None)), holding(), NAMES)
+    wrong = failure(router_index.router_knows_prefixes, a_trial(server, send=routing_to(2, None)), holding(), NAMES)
     assert wrong.startswith("1 of 2 stored and 0 dropped beginnings were routed otherwise")
-    wrong = failure(index.router_knows_prefixes, a_trial(server, send=routing_to(1, 0.0)), holding(), NAMES)
+    wrong = failure(router_index.router_knows_prefixes, a_trial(server, send=routing_to(1, 0.0)), holding(), NAMES)
     assert "'hit_rate': 0.0, 'true_share': 0.6667" in wrong
     nothing = [Follower(worker(1)), Follower(worker(2))]
-    assert "there was none" in failure(index.router_knows_prefixes, a_trial(server), nothing, NAMES)
+    assert "there was none" in failure(router_index.router_knows_prefixes, a_trial(server), nothing, NAMES)
 
 
 def test_a_router_that_keeps_what_was_dropped(server: FakeServer) -> None:
@@ -308,9 +310,9 @@ def test_a_router_that_keeps_what_was_dropped(server: FakeServer) -> None:
         tokens = tuple(range(700 + hashes[0], 700 + hashes[0] + 16 * len(hashes)))
         followers[1].held.apply(Event(1, events.STORED, hashes, parent, tokens, 16))
     followers[1].held.apply(Event(2, events.REMOVED, (23, 22, 21)))
-    (chain,) = index._dropped(followers, 10, range(300, 2000))
-    assert len(chain) == 48
-    told = failure(index.router_knows_prefixes, a_trial(server, send=routing_to(1, None)), followers, NAMES)
+    (chain,) = router_index._dropped(followers, 10, range(300, 2000))
+    assert chain == list(range(721, 737))
+    told = failure(router_index.router_knows_prefixes, a_trial(server, send=routing_to(1, None)), followers, NAMES)
     assert told.startswith("1 of 2 stored and 1 dropped beginnings were routed otherwise")
     assert "'held': {'worker-1': 0, 'worker-2': 0}" in told
     assert "'true_share': 0.0" in told

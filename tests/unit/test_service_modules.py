@@ -39,15 +39,19 @@ IDLE = [sys.executable, "-c", "import signal; print('last words', flush=True); s
 
 
 class Deployed:
-    """A run's folder on a node `one` of this machine, with supervisord as it comes up."""
+    """A run's folder on a node of this machine, with supervisord as it comes up.
+
+    The node's name is its own: what cleans all runs of a node must not meet those of tests beside it.
+    """
 
     def __init__(self, state: Path) -> None:
-        self.state, self.run_id = state, f"unit-{uuid.uuid4().hex[:8]}"
-        self.run_dir = state / self.run_id / "one"
+        word = uuid.uuid4().hex[:8]
+        self.state, self.run_id, self.node = state, f"unit-{word}", f"n{word}"
+        self.run_dir = state / self.run_id / self.node
 
     def start(self, *, check: bool = False, **changes: Any) -> dict[str, Any]:
         log = str(self.run_dir / "logs" / "decode.log")
-        given: dict[str, Any] = {"run": self.run_id, "run_dir": str(self.run_dir), "node": "one"}
+        given: dict[str, Any] = {"run": self.run_id, "run_dir": str(self.run_dir), "node": self.node}
         given |= {"supervisord": SUPERVISORD}
         given |= {"name": "decode", "command": IDLE, "log": log, "stop_grace": 2, "environment": {"A": '50% "x" # y'}}
         return run(service_process, check=check, **{**given, **changes})
@@ -68,7 +72,7 @@ class Deployed:
         return run(service_ready, run_dir=str(self.run_dir), services=[service])
 
     def clean(self, *, check: bool = False, **changes: Any) -> dict[str, Any]:
-        given: dict[str, Any] = {"run": self.run_id, "state_dir": str(self.state), "node": "one", "stop_timeout": 5}
+        given: dict[str, Any] = {"run": self.run_id, "state_dir": str(self.state), "node": self.node, "stop_timeout": 5}
         return run(run_clean, check=check, **{**given, **changes})
 
 
@@ -126,7 +130,7 @@ def test_a_services_life(deployed: Deployed, url: str, tmp_path: Path) -> None:
     assert first["changed"] is True
     found = node_state.process(first["pid"])
     assert found is not None
-    assert (found["run"], found["node"], found["service"]) == (deployed.run_id, "one", "decode")
+    assert (found["run"], found["node"], found["service"]) == (deployed.run_id, deployed.node, "decode")
     assert found["started_at"] == pytest.approx(first["started_at"], abs=0.01)
     environment = node_state.environment(first["pid"])
     assert environment["A"] == '50% "x" # y'
@@ -259,12 +263,13 @@ def test_a_run_whose_supervisord_was_killed_is_cleaned_too(deployed: Deployed) -
 @pytest.fixture
 def leased(deployed: Deployed) -> dict[str, Any]:
     """Return the lease that the run has on the node: its file and its number."""
-    file = lease.path(str(deployed.state / "leases"), "one")
+    file = lease.path(str(deployed.state / "leases"), deployed.node)
     return {"file": file, "number": claim(file, deployed.run_id)["entry"]["number"]}
 
 
 def claim(file: str, run: str, **changes: Any) -> dict[str, Any]:
-    asked: dict[str, Any] = {"name": "one", "nodes": ["one"], "run": run, "test_case": "test_it", "holder": "me"}
+    node = Path(file).stem
+    asked: dict[str, Any] = {"name": node, "nodes": [node], "run": run, "test_case": "test_it", "holder": "me"}
     asked |= {"process": "p", "ttl_seconds": 60.0, "expected_seconds": None, "dead": []}
     return lease.take(file, {**asked, **changes})
 
@@ -291,14 +296,14 @@ def test_nothing_is_started_under_a_lease_that_is_lost(deployed: Deployed, lease
     claim(leased["file"], "theirs", dead=["p"])
     result = deployed.start(lease=leased)
     assert result["msg"].startswith(
-        "lease lost: one was not renewed in time and has passed on; it is held by run theirs"
+        f"lease lost: {deployed.node} was not renewed in time and has passed on; it is held by run theirs"
     )
     assert node_state.run_processes(deployed.run_id) == []
     replaced = run(
         deployment_replaced,
         run=deployed.run_id,
         run_dir=str(deployed.run_dir),
-        node="one",
+        node=deployed.node,
         deployment="two",
         lease=leased,
     )
@@ -343,7 +348,7 @@ def test_a_node_that_cannot_be_cleaned_stays_leased_and_goes_into_quarantine(
         result = deployed.clean(lease=leased["file"], quarantine=str(mark))
     assert (result["left"], result["quarantined"], result["released"]) == ([immortal], True, False)
     entry = json.loads(mark.read_text())
-    assert (entry["node"], entry["run"]) == ("one", deployed.run_id)
+    assert (entry["node"], entry["run"]) == (deployed.node, deployed.run_id)
     assert entry["reason"] == "teardown could not end cannot be ended"
     assert holder(leased["file"]) == deployed.run_id
     assert deployed.run_dir.exists()
@@ -351,7 +356,7 @@ def test_a_node_that_cannot_be_cleaned_stays_leased_and_goes_into_quarantine(
 
 def test_the_engine_that_answered_alone_goes_with_its_run_and_so_do_its_logs(deployed: Deployed) -> None:
     alone = f"{deployed.run_id}-single"
-    folder = deployed.state / alone / "one"
+    folder = deployed.state / alone / deployed.node
     deployed.start(run=alone, run_dir=str(folder), name="single", log=str(folder / "logs" / "single.log"))
     deployed.up()
     archive = deployed.state / "logs.tar.gz"
@@ -366,7 +371,7 @@ def test_the_engine_that_answered_alone_goes_with_its_run_and_so_do_its_logs(dep
 def test_a_dead_run_is_cleaned_up_by_the_names_that_it_had(deployed: Deployed) -> None:
     deployed.up()
     assert deployed.clean(node="uno")["runs"] == []
-    assert deployed.clean(node="uno", names=["one"])["runs"] == [deployed.run_id]
+    assert deployed.clean(node=f"{deployed.node}-anew", names=[deployed.node])["runs"] == [deployed.run_id]
     assert node_state.run_processes(deployed.run_id) == []
 
 
