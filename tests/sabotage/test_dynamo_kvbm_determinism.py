@@ -60,20 +60,3 @@ def test_an_engine_without_its_trace_is_found(real_site: Site, monkeypatch: pyte
     assert report.verdict == "fail", report.failures
     failed = {failure.check: failure.evidence for failure in report.failures}
     assert "50 of 50 outputs are not the expected one" in failed["output_identical"]
-
-
-@pytest.mark.nightly
-def test_caches_that_are_not_reset_are_found(real_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without prefix caching nothing is warm before the reset, so that it would show nothing."""
-    monkeypatch.setattr(determinism, "output_survives_migration", nothing)
-    variant = {
-        "migration_limit": 3,
-        "worker_arguments": ["--no-enable-prefix-caching"],
-        "workers": {"prefill_nodes": ["aggregated"], "decode_nodes": ["aggregated"]},
-    }
-
-    report = real_site.run(CASE, variants=("aggregated",), extra_vars={"variant": variant})
-
-    assert report.verdict == "fail", report.failures
-    failed = {failure.check: failure.evidence for failure in report.failures}
-    assert "0 of 4 prompts were in a cache before the reset" in failed["cache_reset"]

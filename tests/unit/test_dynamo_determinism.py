@@ -63,6 +63,21 @@ def test_a_stream_that_never_moved_shows_nothing_of_migration() -> None:
         determinism.migrated(recorded("replayed"), PIECES)
 
 
+COLD = Output(TEXT, "stream", 11, warm=False)
+
+
+def test_a_reset_empties_caches_that_were_not_empty() -> None:
+    assert determinism.emptied([COLD, ONE], [COLD])["warm_before"] == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"), [(COLD, COLD, "0 of 1 .* and 0 of 1 after"), (ONE, ONE, "1 of 1 .* and 1 of 1 after")]
+)
+def test_a_reset_that_empties_nothing_is_found(before: Output, after: Output, told: str) -> None:
+    with pytest.raises(CheckFailed, match=told):
+        determinism.emptied([before], [after])
+
+
 class _Vocabulary(FakeNodes):
     def __init__(self, words: list[str | None]) -> None:
         super().__init__({})

@@ -217,17 +217,24 @@ def cache_reset(trial: Trial) -> Evidence:
             hint="see the frontend's log for the workers that it knows",
         )
     cold = ask_many(trial, _SHORT, tokens, 1)
-    evidence: Evidence = {
-        "warm_before": sum(output.warm for output in warm),
-        "asked_before": len(warm),
-        "warm_after": sum(output.warm for output in cold),
+    return {
+        **emptied(warm, cold),
         "started_anew": [hold.evidence["target"] for hold in holds],
         "all_answer_after_seconds": waited,
     }
-    if not evidence["warm_before"] or evidence["warm_after"]:
+
+
+def emptied(warm: Sequence[Output], cold: Sequence[Output]) -> Evidence:
+    """Check that prompts were in a cache before a reset, and none is after it.
+
+    Raises:
+        CheckFailed: none was, or one is.
+    """
+    before, after = (sum(output.warm for output in outputs) for outputs in (warm, cold))
+    evidence: Evidence = {"warm_before": before, "asked_before": len(warm), "warm_after": after}
+    if not before or after:
         raise CheckFailed(
-            f"{evidence['warm_before']} of {len(warm)} prompts were in a cache before the reset, and "
-            f"{evidence['warm_after']} of 1 after it",
+            f"{before} of {len(warm)} prompts were in a cache before the reset, and {after} of {len(cold)} after it",
             evidence,
             hint="nothing would follow from outputs that are the same with the same caches",
         )
