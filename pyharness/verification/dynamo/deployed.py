@@ -80,8 +80,8 @@ def ready(trial: Trial, checks: tuple[str, ...]) -> bool:
 def every_worker_answers(trial: Trial, kinds: tuple[str, ...] = ("worker", "decode")) -> Evidence:
     """Wait for a round of requests in which none fails and every worker answers at least one.
 
-    A worker that has just registered may not be reachable yet over NATS, and one that was too slow is left out by the
-    frontend for a while (`DYN_RUNTIME_INHIBITED_DURATION_SECS`).
+    The first that answers says nothing of the others, and one that was too slow is left out by the frontend for a while
+    (`DYN_RUNTIME_INHIBITED_DURATION_SECS`).
 
     Args:
         trial: whose workers.
