@@ -23,7 +23,7 @@ _MOST_RUNS = 100
 _MOST_SEED = 2**31 - 1
 _EPILOG = """\
 Each combination of --concurrency, --input-tokens and --output-tokens is a point. Of a test case's trials the first is
-measured; choose by --model and --variant. aiperf makes the load, in an environment of its own (built once, 0.7 GB).
+measured; choose by --model and --variant. aiperf makes the load, in an environment of its own (built once, 0.9 GB).
 Results: RESULTS/bench_TEST_CASE/bench.html, bench.json, *.svg and aiperf's own files.
 
 It measures and judges nothing. Exit codes: 0 measured, 2 a point could not be, or usage.

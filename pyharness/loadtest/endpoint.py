@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import urlsplit
 
 import requests
@@ -9,6 +10,9 @@ import requests
 from pyharness.errors import UsageError
 
 _ASK_SECONDS = 10
+# For services that are up to find each other.
+_SERVED_SECONDS = 60
+_LOOK_SECONDS = 0.2
 
 
 def check(url: str) -> None:
@@ -44,3 +48,21 @@ def serves(url: str, model: str) -> None:
         raise UsageError(f"--url {url}: /v1/models does not answer as OpenAI's does ({error}); is it up?") from error
     if model not in served:
         raise UsageError(f"--url {url}: serves {', '.join(served) or 'no model'} and not {model}; choose it by --model")
+
+
+def until_served(url: str, model: str) -> None:
+    """Wait until a service that is up serves the model.
+
+    Raises:
+        UsageError: it does not in time; what it said last.
+    """
+    deadline = time.monotonic() + _SERVED_SECONDS
+    while True:
+        try:
+            serves(url, model)
+        except UsageError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_SECONDS)  # the interval of looking; the deadline decides
+        else:
+            return

@@ -242,6 +242,8 @@ def _up(name: str, asked: Asked, trial: TrialName, tell: Callable[[str], None], 
         served = up.deployment.served
         here = served.path if Path(served.path).is_dir() else served.name
         target = generator.Target(up.url, served.name, asked.tokenizer or here)
+        if up.deployment.engine.name == "dynamo":
+            endpoint.until_served(up.url, served.name)
         yield _Up(target, _facts(up), lambda: [service.name for service in up.ended()])
 
 

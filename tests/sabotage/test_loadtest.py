@@ -49,4 +49,4 @@ def test_prompts_that_the_model_refuses_are_not_measured(real_site: Site, capsys
     assert code == 2
     assert [point["runs"] for point in document["points"]] == [[1, 1], [1, 1], [0, 1], [0, 1]]
     assert [point["failed"] for point in document["points"]] == [0, 0, 8, 8]
-    assert capsys.readouterr().err.count("not measured: no request succeeded: 8 x ") == 2
+    assert capsys.readouterr().err.count("not measured: no request succeeded: ") == 2

@@ -17,7 +17,7 @@ from pyharness import cli, library
 from pyharness.errors import UsageError
 from pyharness.interrupt import Interrupt
 from pyharness.loadtest import cli as bench
-from pyharness.loadtest import generator, measured, plan, results, sweep
+from pyharness.loadtest import endpoint, generator, measured, plan, results, sweep
 from tests.unit.fake_http import Answer, FakeServer, serving
 from tests.unit.test_loadtest import POINT, RECORDED, TARGET, read
 
@@ -196,6 +196,18 @@ def test_another_model_or_no_answer_is_refused(
         assert "serves other and not Qwen/Qwen3-8B" in capsys.readouterr().err
     assert run(Fake(), "http://127.0.0.44:9", tmp_path, monkeypatch) == 2
     assert "is it up?" in capsys.readouterr().err
+
+
+def test_services_that_have_yet_to_find_each_other_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listing("Qwen/Qwen3-8B") as server:
+        listed = server.answers["/v1/models"]
+        assert isinstance(listed, Answer)
+        server.answers["/v1/models"] = [Answer(body={"data": []}), listed]
+        endpoint.until_served(server.url, "Qwen/Qwen3-8B")
+        assert len(server.requests) == 2
+        monkeypatch.setattr(endpoint, "_SERVED_SECONDS", 0)
+        with pytest.raises(UsageError, match="serves Qwen/Qwen3-8B and not other"):
+            endpoint.until_served(server.url, "other")
 
 
 def test_what_a_sweep_before_found_is_put_aside_and_what_is_not_its_own_is_left(tmp_path: Path) -> None:

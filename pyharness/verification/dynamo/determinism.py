@@ -2,8 +2,8 @@
 
 Dynamo's simulated engine makes up another text each time, whatever temperature and seed say. With a trace
 (`--response-replay-trace-path`) it gives the tokens that stand there under the key that a request's `nvext.annotations`
-has (``output_replay_id:KEY``). So what is shown is that transport, routing, detokenization, streaming and migration
-alter nothing of what an engine gives; of an engine's own numerics it shows nothing.
+has (``output_replay_id:KEY``). So it shows that transport, routing, detokenization and migration alter nothing of
+what an engine gives; of an engine's own numerics it shows nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Output:
 
 
 def annotation(key: str) -> str:
-    """Return the annotation that asks for the output of that key of the trace."""
+    """Return the annotation that asks for the output of that key."""
     return f"output_replay_id:{key}"
 
 
@@ -159,15 +159,12 @@ def identical(outputs: Sequence[Output], expected: str) -> Evidence:
 
 
 def simulated(trial: Trial) -> bool:
-    """Return whether the workers are Dynamo's simulated engine, which minds a trace and no seed."""
+    """Return whether the workers are Dynamo's simulated engine."""
     return any("dynamo.mocker" in part for worker in metrics.workers(trial) for part in worker.command)
 
 
 def output_identical(trial: Trial) -> Evidence:
-    """Check that the same prompt has the same output, many times, from cold and from warm caches.
-
-    It is the trace's; a real engine's is that of its first answer.
-    """
+    """Check that the same prompt has the same output, many times: the trace's, or a real engine's first."""
     ids = traced(trial, _SHORT)
     outputs = ask_many(trial, _SHORT if simulated(trial) else "", len(ids), int(trial.workload["requests"]))
     return identical(outputs, "".join(words_of(trial, ids)) if simulated(trial) else outputs[0].text)
@@ -197,11 +194,9 @@ def cache_reset(trial: Trial) -> Evidence:
 
     1.6.1's frontend and workers offer no call to clear a cache: POST /clear_kv_blocks gives 404.
     """
-    workers = metrics.workers(trial)
-    load = trial.workload
-    tokens = len(traced(trial, _SHORT))
+    workers, load = metrics.workers(trial), trial.workload
+    tokens, limit = len(traced(trial, _SHORT)), float(load["recovery_seconds"])
     warm = ask_many(trial, _SHORT, tokens, 2 * len(workers))
-    limit = float(load["recovery_seconds"])
     with ExitStack() as stack:
         holds = [
             stack.enter_context(
@@ -213,7 +208,6 @@ def cache_reset(trial: Trial) -> Evidence:
     if not all_answer:
         raise CheckFailed(
             f"the workers were started anew, and do not all answer {waited:g} s later",
-            {"workers": [worker.name for worker in workers]},
             hint="see the frontend's log for the workers that it knows",
         )
     cold = ask_many(trial, _SHORT, tokens, 1)
