@@ -69,6 +69,7 @@ class KnownDefect(Strict):
         reason: what is wrong.
         reference: where it is reported or described.
         variants: only in these; none: in every trial.
+        intermittent: it does not show each time, so that it is no alarm where it does not.
     """
 
     check: str = Field(min_length=1)
@@ -78,6 +79,7 @@ class KnownDefect(Strict):
     reason: str = Field(min_length=1)
     reference: str | None = None
     variants: list[str] = Field(default_factory=list)
+    intermittent: bool = False
 
     @field_validator("version", mode="before")
     @classmethod

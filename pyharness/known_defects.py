@@ -89,6 +89,8 @@ def _look(
     if made is None or made.status != "pass":
         reason = made.evidence.get("reason") if made else None
         return "not_judged", str(reason or "its check was not made"), None
+    if defect.intermittent:
+        return "not_judged", "its check passed, and it does not show each time", None
     if version is None:
         return "not_judged", f"its check passed, and {defect.package} is not there", None
     return "gone", f"its check passed with {defect.package} {version}", None

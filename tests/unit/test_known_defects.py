@@ -113,6 +113,13 @@ def test_where_it_is_gone_in_the_same_version_the_declaration_is_out_of_date() -
     assert (report.verdict, states(report)) == ("error", ["gone"])
 
 
+def test_one_that_does_not_show_each_time_is_no_alarm_and_known_where_it_does() -> None:
+    absent = judged(case=declared(intermittent=True))
+    assert (absent.verdict, absent.failures, states(absent)) == ("pass", [], ["not_judged"])
+    there = judged(shown(spoils_judgement=False), case=declared(intermittent=True))
+    assert (there.failures[0].known, states(there)) == (True, ["shows"])
+
+
 def test_where_it_is_gone_in_another_version_that_is_a_note() -> None:
     report = judged(version="1.7.0")
     assert (report.verdict, report.failures, states(report)) == ("pass", [], ["gone"])
