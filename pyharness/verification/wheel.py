@@ -90,7 +90,13 @@ def wheel_in_use(trial: Trial, kinds: Collection[str] = MOVES_KV_CACHE) -> Evide
             class_="test",
             spoils_judgement=True,
         )
-    found = trial.nodes.probe(services, libraries=MOONCAKE_LIBRARIES)
+    # Asked for where they were unpacked to, in the same go: whether that is what is loaded is seen then.
+    modules = [name for name in facts.files if name.endswith(".py")]
+    expected: dict[str, dict[str, int]] = {}
+    for service in services:
+        paths = {f"{deployment.wheel.directory}/{name}": service.pid for name in modules}
+        expected.setdefault(service.node, {}).update(paths)
+    found = trial.nodes.probe(services, libraries=MOONCAKE_LIBRARIES, files=expected)
     sources: dict[str, dict[str, int]] = {}
     for service in services:
         loaded = found[service.node]["services"][service.name]["libraries"]
@@ -114,10 +120,11 @@ def wheel_in_use(trial: Trial, kinds: Collection[str] = MOVES_KV_CACHE) -> Evide
                 spoils_judgement=True,
             )
         evidence[service.name] = [{"path": entry["path"], "sha256": entry["sha256"]} for entry in loaded]
-        modules = [name for name in facts.files if name.endswith(".py")]
         files = {f"{_root(loaded[0], facts)}/{name}": service.pid for name in modules}
         sources.setdefault(service.node, {}).update(files)
-    _sources_are_the_wheels(trial, facts, sources)
+    if sources != expected:
+        found = trial.nodes.probe([], files=sources)
+    _sources_are_the_wheels(facts, {node: found[node]["files"] for node, paths in sources.items() if paths})
     evidence["python_files_compared"] = sum(len(paths) for paths in sources.values())
     return evidence
 
@@ -128,12 +135,10 @@ def _root(entry: dict[str, Any], facts: WheelFacts) -> str:
     return str(entry["path"]).removesuffix(f"/{name}")
 
 
-def _sources_are_the_wheels(trial: Trial, facts: WheelFacts, sources: dict[str, dict[str, int]]) -> None:
+def _sources_are_the_wheels(facts: WheelFacts, digests: dict[str, dict[str, str | None]]) -> None:
     """Compare the Python files beside the loaded libraries, which no memory map shows."""
-    if not any(sources.values()):
-        return
-    for node, answer in trial.nodes.probe([], files=sources).items():
-        for path, digest in answer["files"].items():
+    for node, files in digests.items():
+        for path, digest in files.items():
             if not any(path.endswith(f"/{name}") and digest == wanted for name, wanted in facts.files.items()):
                 raise CheckFailed(
                     f"{path} on {node} is not the file of that name in {facts.name} {facts.version}",

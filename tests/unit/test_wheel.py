@@ -106,6 +106,8 @@ def test_the_wheels_own_files_are_right(tmp_path: Path) -> None:
     assert evidence["prefill"] == [{"path": "/overlay/mooncake/engine.so", "sha256": digest(ENGINE)}]
     assert evidence["version"] == "1.0"
     assert [service.kind for service in found.asked[0]["services"]] == ["prefill", "decode"]
+    # On the second node it lies elsewhere: there it is compared, and not where it was unpacked to here.
+    assert found.asked[1]["files"]["two"] == {"/other/node/overlay/mooncake/__init__.py": 102}
 
 
 def test_a_changed_python_file_beside_the_right_libraries_is_refused(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_a_changed_python_file_beside_the_right_libraries_is_refused(tmp_path: P
     failure = refused(write_wheel(tmp_path, FILES), found)
     assert "/overlay/mooncake/__init__.py on one is not the file of that name in demo 1.0" in str(failure)
     seen_by = {"one": 101, "two": 102}
-    assert found.asked[1]["files"] == {node: {"/overlay/mooncake/__init__.py": pid} for node, pid in seen_by.items()}
+    assert found.asked[0]["files"] == {node: {"/overlay/mooncake/__init__.py": pid} for node, pid in seen_by.items()}
 
 
 @pytest.mark.parametrize(
