@@ -89,10 +89,9 @@ def _look(
     if made is None or made.status != "pass":
         reason = made.evidence.get("reason") if made else None
         return "not_judged", str(reason or "its check was not made"), None
-    if defect.intermittent:
-        return "not_judged", "its check passed, and it does not show each time", None
-    if version is None:
-        return "not_judged", f"its check passed, and {defect.package} is not there", None
+    if defect.intermittent or version is None:
+        why = "it does not show each time" if defect.intermittent else f"{defect.package} is not there"
+        return "not_judged", f"its check passed, and {why}", None
     return "gone", f"its check passed with {defect.package} {version}", None
 
 

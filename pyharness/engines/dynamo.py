@@ -9,6 +9,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from pyharness.engines import openai
 from pyharness.engines.base import Answer, Counters
 
 # Of a frontend: requests that it has ended, whatever came of them.
@@ -33,25 +34,11 @@ class Dynamo:
 
     def answer(self, document: Any) -> Answer:
         """Read the answer of /v1/chat/completions or /v1/completions."""
-        if not isinstance(document, dict):
-            raise ValueError(f"the answer is no JSON object but {str(document)[:200]}")
-        try:
-            choice = document["choices"][0]
-            text = choice["message"]["content"] if "message" in choice else choice["text"]
-        except (TypeError, LookupError) as error:
-            raise ValueError(f"the answer has no text: {str(document)[:400]}") from error
-        if not isinstance(text, str):
-            raise ValueError(f"the answer has no text: {str(document)[:400]}")
-        usage = document.get("usage")
-        tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-        return Answer(text=text, prompt_tokens=tokens if isinstance(tokens, int) else None)
+        return openai.read_answer(document)
 
     def served_models(self, document: Any) -> list[str]:
         """Read /v1/models. A frontend lists a model when it has all the workers for it."""
-        try:
-            return [str(entry["id"]) for entry in document["data"]]
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"/v1/models gave {str(document)[:200]}") from error
+        return openai.read_models(document)
 
     def counters(self, metrics: str) -> Counters:
         """Read /metrics of a frontend or a worker. Neither counts what KV cache has moved."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from pyharness.engines import openai
 from pyharness.engines.base import Answer, Counters
 
 _MIB = 1024 * 1024
@@ -49,10 +50,7 @@ class SGLang:
 
     def served_models(self, document: Any) -> list[str]:
         """Read /v1/models."""
-        try:
-            return [str(entry["id"]) for entry in document["data"]]
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"/v1/models gave {str(document)[:200]}") from error
+        return openai.read_models(document)
 
     def counters(self, metrics: str) -> Counters:
         """Read /metrics, summed over all ranks. A sum that no sample stands for is 0 once there are samples at all."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from pyharness.engines import openai
 from pyharness.engines.base import Answer, Counters
 
 _PROMPT_TOKENS = "vllm:prompt_tokens_by_source_total"
@@ -27,27 +28,11 @@ class VLLM:
 
     def answer(self, document: Any) -> Answer:
         """Read the answer of /v1/chat/completions or /v1/completions."""
-        if not isinstance(document, dict):
-            raise ValueError(f"the answer is no JSON object but {str(document)[:200]}")
-        if document.get("error"):
-            raise ValueError(f"the answer holds an error object: {str(document['error'])[:400]}")
-        try:
-            choice = document["choices"][0]
-            text = choice["message"]["content"] if "message" in choice else choice["text"]
-        except (LookupError, TypeError):
-            text = None
-        if not isinstance(text, str):
-            raise ValueError(f"the answer has no text: {str(document)[:400]}")
-        usage = document.get("usage")
-        tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-        return Answer(text=text, prompt_tokens=tokens if isinstance(tokens, int) else None)
+        return openai.read_answer(document)
 
     def served_models(self, document: Any) -> list[str]:
         """Read /v1/models."""
-        try:
-            return [str(entry["id"]) for entry in document["data"]]
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"/v1/models gave {str(document)[:200]}") from error
+        return openai.read_models(document)
 
     def counters(self, metrics: str) -> Counters:
         """Read /metrics, summed over all engines of the server.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyharness import faults
 from pyharness.verification.dynamo import streams, worker_faults
-from pyharness.verification.dynamo.pulse import Pulse, errors_bounded
+from pyharness.verification.dynamo.pulse import errors_bounded
 
 if TYPE_CHECKING:
     from pyharness.verification.base import Evidence, Trial
@@ -17,15 +17,7 @@ def prefill_kill_survived(trial: Trial, seed: str) -> Evidence:
     load = trial.workload
     stream = streams.begin(trial, seed, int(load["stream_tokens"]))
     victim = streams.under_way(trial, stream, "prefill")
-    with (
-        Pulse(trial) as pulse,
-        faults.injected(
-            trial,
-            faults.Kill(victim),
-            limit_seconds=float(load["recovery_seconds"]),
-            recovered=lambda: worker_faults.works(trial, victim, stream),
-        ) as hold,
-    ):
+    with worker_faults.under_load(trial, faults.Kill(victim), victim, stream) as (pulse, hold):
         evidence = streams.whole(stream.result(), int(load["stream_tokens"]))
     evidence |= errors_bounded(
         pulse.between(hold.injected_at), int(load["failures_of_prefill"]), "from the kill to the recovery"

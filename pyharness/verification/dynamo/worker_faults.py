@@ -6,6 +6,7 @@ Every check makes its fault by the fault library, and has short requests made al
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from pyharness.verification.dynamo import asking, metrics, streams
 from pyharness.verification.dynamo.pulse import Pulse, errors_bounded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyharness.deployment import Service
     from pyharness.streamed import Streamed
     from pyharness.streaming import Stream
@@ -76,6 +79,28 @@ def migrations(trial: Trial) -> int:
     return metrics.read(frontend).total(MIGRATIONS, migration_type="ongoing_request")
 
 
+@contextmanager
+def under_load(
+    trial: Trial, fault: faults.Fault, worker: Service, stream: Stream, limit: str = "recovery_seconds"
+) -> Iterator[tuple[Pulse, faults.Hold]]:
+    """Have a fault of a worker while the block runs and short requests are made, until the worker works again.
+
+    Args:
+        trial: whose worker.
+        fault: what is done to it.
+        worker: the worker.
+        stream: one that it serves.
+        limit: the figure of the workload that says how long the recovery may take.
+
+    Raises:
+        CheckFailed: see `faults.injected`.
+    """
+    seconds = float(trial.workload[limit])
+    back = faults.injected(trial, fault, limit_seconds=seconds, recovered=lambda: works(trial, worker, stream))
+    with Pulse(trial) as pulse, back as hold:
+        yield pulse, hold
+
+
 def named_right(moved: Moved) -> Evidence:
     """Check that the last events of a stream that has moved do not name the worker that was killed.
 
@@ -105,15 +130,7 @@ def kill_survived(trial: Trial, seed: str, moved: list[Moved]) -> Evidence:
     before = migrations(trial)
     stream = streams.begin(trial, seed, int(load["stream_tokens"]))
     victim = streams.under_way(trial, stream)
-    with (
-        Pulse(trial) as pulse,
-        faults.injected(
-            trial,
-            faults.Kill(victim),
-            limit_seconds=float(load["recovery_seconds"]),
-            recovered=lambda: works(trial, victim, stream),
-        ) as hold,
-    ):
+    with under_load(trial, faults.Kill(victim), victim, stream) as (pulse, hold):
         told = stream.result()
         evidence = streams.whole(told, int(load["stream_tokens"]))
         gap = streams.gap_of(told, hold.injected_at)
@@ -140,15 +157,7 @@ def kill_told(trial: Trial, seed: str) -> Evidence:
     load = trial.workload
     stream = streams.begin(trial, seed, int(load["stream_tokens"]))
     victim = streams.under_way(trial, stream)
-    with (
-        Pulse(trial) as pulse,
-        faults.injected(
-            trial,
-            faults.Kill(victim),
-            limit_seconds=float(load["recovery_seconds"]),
-            recovered=lambda: works(trial, victim, stream),
-        ) as hold,
-    ):
+    with under_load(trial, faults.Kill(victim), victim, stream) as (pulse, hold):
         told = stream.result()
         evidence = streams.told_of_loss(told, int(load["stream_tokens"]))
     evidence |= errors_bounded(
@@ -165,14 +174,9 @@ def drains(trial: Trial, seed: str) -> Evidence:
     servers = [streams.under_way(trial, stream) for stream in ours]
     leaving = servers[0]
     number = next(number for number, name in metrics.worker_ids(trial).items() if name == leaving.name)
-    with (
-        Pulse(trial) as pulse,
-        faults.injected(
-            trial,
-            faults.Terminate(leaving, drain_seconds=float(load["drain_seconds"])),
-            limit_seconds=float(load["recovery_seconds"]),
-            recovered=lambda: works(trial, leaving, ours[0]),
-        ) as hold,
+    with under_load(trial, faults.Terminate(leaving, drain_seconds=float(load["drain_seconds"])), leaving, ours[0]) as (
+        pulse,
+        hold,
     ):
         whole = [streams.whole(stream.result(), tokens) for stream in ours]
         late = [beat for beat in pulse.between(hold.proven_at) if beat.worker == number]
@@ -200,15 +204,7 @@ def stall_survived(trial: Trial, seed: str) -> Evidence:
     load = trial.workload
     stream = streams.begin(trial, seed, int(load["stream_tokens"]))
     stopped = streams.under_way(trial, stream)
-    with (
-        Pulse(trial) as pulse,
-        faults.injected(
-            trial,
-            faults.Stall(stopped),
-            limit_seconds=float(load["rejoin_seconds"]),
-            recovered=lambda: works(trial, stopped, stream),
-        ) as hold,
-    ):
+    with under_load(trial, faults.Stall(stopped), stopped, stream, limit="rejoin_seconds") as (pulse, hold):
         told = stream.result()
         evidence = streams.whole(told, int(load["stream_tokens"]))
         gap = streams.gap_of(told, hold.injected_at)
