@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pyharness import redaction
 from pyharness.case import TrialName
 from pyharness.fault_record import FaultRecord  # noqa: TC001 (pydantic reads it)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SCHEMA_VERSION = 1
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -170,14 +173,19 @@ class Timing(_Part):
     inference: float = 0.0
     own: float = 0.0
 
-    def sum_up(self, total: float) -> None:
+    def sum_up(self, total: float, timeline: Iterable[Event]) -> None:
         """Round all, and find the rest.
 
         Args:
             total: seconds since the run began.
+            timeline: has the requests. Of those side by side each moment counts once.
         """
         self.total = round(total, 3)
-        self.engine_start, self.inference = round(self.engine_start, 3), round(self.inference, 3)
+        until = inference = 0.0
+        for at, seconds in sorted((event.at, event.seconds or 0.0) for event in timeline if event.kind == "request"):
+            inference += max(0.0, at + seconds - max(at, until))
+            until = max(until, at + seconds)
+        self.engine_start, self.inference = round(self.engine_start, 3), round(inference, 3)
         self.own = round(self.total - self.engine_start - self.inference, 3)
 
 

@@ -31,7 +31,7 @@ def finish(run: Run, error: UsageError | None = None) -> None:
     report = run.report
     report.finished_at = results.now()
     earlier = run.earlier.seconds if run.earlier else 0.0
-    report.timing.sum_up(earlier + time.monotonic() - run.started)
+    report.timing.sum_up(earlier + time.monotonic() - run.started, report.timeline)
     report.timeline.sort(key=lambda event: event.at)
     with suppress(OSError):  # told below, where all of it is written
         run.folder.write_deployments([entry.model_dump(mode="json") for entry in run.deployed])

@@ -75,7 +75,6 @@ class Earlier:
             setattr(report, name, getattr(self.report, name))
         report.phases = self._past_phases()
         report.timing.engine_start = self.report.timing.engine_start
-        report.timing.inference = self.report.timing.inference
 
     @property
     def seconds(self) -> float:

@@ -152,19 +152,12 @@ def subject_of(run: Run, deployment: Deployment, result: ModelResult) -> Trial:
         )
 
     def answered(exchange: Exchange) -> None:
-        run.report.timing.inference += exchange.seconds
         told = exchange.problem or f"HTTP {exchange.status}"
         well = exchange.status is not None and exchange.status < 400
         put(exchange.method, exchange.url, told, exchange.seconds, ok=well)
         run.interrupt.check()
 
-    counted = [0.0]
-
     def streamed(told: Streamed) -> None:
-        # Of streams side by side, each moment counts once.
-        end = told.started + told.seconds
-        run.report.timing.inference += max(0.0, end - max(told.started, counted[0]))
-        counted[0] = max(counted[0], end)
         put("POST", told.url, told.problem or f"HTTP {told.status}, stream", told.seconds, ok=told.ending == "done")
 
     sender = Sender(run.nodes, deployment.services, logs / "curl_response.log", run.interrupt, answered, streamed)

@@ -132,3 +132,15 @@ def test_half_a_surrogate_pair_becomes_something_that_can_be_written() -> None:
 
 def test_a_time_is_utc_to_the_second() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", results.now())
+
+
+def test_requests_side_by_side_take_each_moment_once() -> None:
+    def asked(at: float, seconds: float | None) -> results.Event:
+        return results.Event(at=at, kind="request", text="POST", seconds=seconds)
+
+    timing = results.Timing(engine_start=2.0)
+    started = results.Event(at=90.0, kind="phase", text="deploy", seconds=9.0)
+    timing.sum_up(
+        20.0, [asked(103.0, 4.0), asked(100.0, 5.0), started, asked(101.0, 1.0), asked(110.0, 0.5), asked(120.0, None)]
+    )
+    assert (timing.inference, timing.own) == (7.5, 10.5)
