@@ -1,17 +1,20 @@
-"""report.html and summary.html in a real browser: what a person sees, with eyes and without."""
+"""report.html, summary.html and bench.html in a real browser: what a person sees, with eyes and without."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from pyharness import html_report, summaries
+from pyharness.loadtest import results
 from tests.browser.conftest import DESKTOP, PHONE
 from tests.unit import report_sample as sample
 from tests.unit.builders import make_failure, make_report
+from tests.unit.test_loadtest import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +52,20 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "summary.html"
 
 
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    good, lost = (replace(read(*which), raw=f"raw/{which[0]}") for which in (("whole", 4), ("none", 20)))
+    measures = [replace(good, point={**good.point, "concurrency": count}) for count in (1, 4, 16)] + [lost]
+    subject: dict[str, Any] = dict.fromkeys(("variant", "requests", "seconds", "stand_in", "engine"))
+    subject |= {"test_case": "test_it", "started_at": "2026-01-01T00:00:00Z", "url": "http://127.0.0.11:8000"}
+    subject |= {"model": "org/model", "tool": {"name": "aiperf", "version": "0.13.0"}, "runs": 1, "seed": 0}
+    subject |= {"notes": ["The engine is simulated"], "nodes_clean": True, "versions": {}, "services": []}
+    found = results.document(subject, measures)
+    results.write(folder, found, measures)
+    return folder / "bench.html"
+
+
 def wide(opened: Opened) -> int:
     """Return by how much the page is wider than its window."""
     return int(opened.page.evaluate("document.documentElement.scrollWidth - innerWidth"))
@@ -67,7 +84,7 @@ def violations(opened: Opened) -> list[Any]:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("which", ["report", "summary"])
+@pytest.mark.parametrize("which", ["report", "summary", "bench"])
 def test_a_page_on_each_screen(
     request: pytest.FixtureRequest, visit: Visit, which: str, size: tuple[int, int], *, dark: bool
 ) -> None:
