@@ -61,6 +61,7 @@ class Leases:
     Attributes:
         numbers: by node the fencing number that its lease was given with.
         lost: a sentence as soon as a lease cannot be kept; None as long as all is well.
+        silent: the node whose lease was lost because it does not answer.
         on_lost: called once, with that sentence, from the thread that keeps the leases alive.
         returning: set before the run's own teardown, which gives the leases back: that they go then is no loss.
         leftovers: by dead run, and by node of this run, the names by which the dead run knew that node.
@@ -85,6 +86,7 @@ class Leases:
         self._lock = threading.Lock()
         self.numbers: dict[str, int] = {}
         self.lost: str | None = None
+        self.silent: str | None = None
         self.on_lost: Callable[[str], None] = lambda _told: None
         self.returning = False
         self.leftovers: dict[str, dict[str, list[str]]] = {}
@@ -225,13 +227,14 @@ class Leases:
                     # This process itself was stopped: whether anything is lost, the next answer tells.
                     unanswered[machine] = looked
                 elif looked - since > self._ttl:
-                    self._lose(f"the lease of {nodes[machine]} was not renewed for {self._ttl:g} s: it does not answer")
+                    told = f"the lease of {nodes[machine]} was not renewed for {self._ttl:g} s: it does not answer"
+                    self._lose(told, silent=nodes[machine])
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, silent: str | None = None) -> None:
         with self._lock:
             if self.lost is not None or self.returning:
                 return
-            self.lost = f"lease lost: {reason}"
+            self.lost, self.silent = f"lease lost: {reason}", silent
         self.on_lost(self.lost)
 
     def _renew_machine(self, machine: str, *, kept: bool = False, over: bool = False) -> str | None:

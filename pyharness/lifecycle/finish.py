@@ -64,7 +64,10 @@ def _put_first_what_ended_it(run: Run, error: UsageError | None) -> None:
         failures.insert(0, failure("test", "interrupted", told, "run it again, or go on with it: --resume"))
     if run.leases.lost:
         told = "a harness that sleeps for longer than disagg_lease_ttl loses its nodes; see who has them: doctor"
-        failures.insert(0, failure("infrastructure", "lease", run.leases.lost, told))
+        if run.leases.silent:
+            told = f"see whether {run.leases.silent} is up, and what lies between"
+        lost = failure("infrastructure", "lease", run.leases.lost, told)
+        failures.insert(0, lost.model_copy(update={"unfit_node": run.leases.silent}))
     if error is not None:
         failures.insert(0, failure("configuration", "usage", str(error), "correct it and run again"))
 

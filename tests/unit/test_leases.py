@@ -280,6 +280,7 @@ def test_a_lease_that_has_passed_on_is_told_at_once_and_once(machines: Machines)
         wait_for(lambda: mine.lost, "noticing the loss")
     assert mine.lost
     assert mine.lost.startswith("lease lost: three is held by run theirs (test_other) of ")
+    assert mine.silent is None
     assert told == [mine.lost]
     mine.release()
     assert entry(machines, "three")["run"] == "theirs"
@@ -304,6 +305,7 @@ def test_a_node_that_is_silent_for_too_long_is_a_loss_and_a_short_silence_is_non
         there.silent = {"three"}
         wait_for(lambda: mine.lost, "noticing the silence")
     assert mine.lost == "lease lost: the lease of three was not renewed for 1.2 s: it does not answer"
+    assert mine.silent == "three"
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own", "another"])
